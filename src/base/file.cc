@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -124,9 +125,10 @@ Status AtomicFile::resize(uint64_t n_bytes) {
 }
 
 Status AtomicFile::write_at(uint64_t offset, const void* data, size_t n_bytes) {
+  constexpr size_t kMaxCall = size_t{1} << 30;  // macOS refuses 2 GiB and more at once
   const auto* p = static_cast<const std::byte*>(data);
   while (n_bytes > 0) {
-    const ssize_t n = ::pwrite(fd_, p, n_bytes, static_cast<off_t>(offset));
+    const ssize_t n = ::pwrite(fd_, p, std::min(n_bytes, kMaxCall), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return failed(os_error(path_, "write"));
     p += n;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
 
 namespace narwhal {
 namespace {
@@ -91,9 +92,18 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     } else if (stack_.back().is_array()) {
       stack_.back().items.push_back(std::move(value));
     } else {
-      stack_.back().set(keys_.back(), std::move(value));
+      set_member(std::move(value));
     }
     return true;
+  }
+  // As Json::set, but indexed: a checkpoint's header has tens of thousands of members.
+  void set_member(Json value) {
+    auto& members = stack_.back().members;
+    const auto [it, added] = places_.back().emplace(keys_.back(), members.size());
+    if (added)
+      members.emplace_back(keys_.back(), std::move(value));
+    else
+      members[it->second].second = std::move(value);
   }
   bool open(Json value) {
     if (stack_.size() >= kMaxDepth) {
@@ -102,16 +112,19 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     }
     stack_.push_back(std::move(value));
     keys_.emplace_back();
+    places_.emplace_back();
     return true;
   }
   bool close() {
     Json done = std::move(stack_.back());
     stack_.pop_back();
     keys_.pop_back();
+    places_.pop_back();
     return add(std::move(done));
   }
   std::vector<Json> stack_;
   std::vector<std::string> keys_;
+  std::vector<std::unordered_map<std::string, size_t>> places_;  // of each open object's members
 };
 
 void dump_to(const Json& j, std::string& out) {
@@ -149,6 +162,13 @@ void dump_to(const Json& j, std::string& out) {
 }
 
 }  // namespace
+
+Json::Json() = default;
+Json::Json(const Json&) = default;
+Json::Json(Json&&) noexcept = default;
+Json& Json::operator=(const Json&) = default;
+Json& Json::operator=(Json&&) noexcept = default;
+Json::~Json() = default;
 
 Result<Json> Json::parse(std::string_view text) {
   Builder builder;

@@ -26,6 +26,15 @@ struct Json {
   std::vector<std::pair<std::string, Json>>
       members;  // a repeated name keeps its first place, last value
 
+  // Defined in json.cc: clang with libstdc++ cannot derive them here, where members' pair of Json
+  // is still incomplete.
+  Json();
+  Json(const Json&);
+  Json(Json&&) noexcept;
+  Json& operator=(const Json&);
+  Json& operator=(Json&&) noexcept;
+  ~Json();
+
   // kBadInput naming the byte offset. Nesting is limited to 512; lone surrogates become U+FFFD.
   static Result<Json> parse(std::string_view text);
 

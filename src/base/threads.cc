@@ -55,7 +55,10 @@ void ThreadPool::take_chunks(int thread) {
 
 void ThreadPool::run(int64_t n, int64_t grain, const Body& body) {
   if (n <= 0) return;
-  if (workers_.empty() || n <= grain) return body(0, n, 0);
+  if (workers_.empty() || n <= grain) {
+    for (int64_t begin = 0; begin < n; begin += grain) body(begin, std::min(begin + grain, n), 0);
+    return;
+  }
   {
     std::lock_guard lock(mutex_);
     body_ = &body;

@@ -1,0 +1,83 @@
+// Engine: one loaded model, ready to hold sessions.
+//
+//   NW_ASSIGN(auto engine, Engine::open({.model = "flash-q2.gguf", .n_ctx = 32768}));
+//   NW_ASSIGN(auto session, engine->new_session());
+//
+// The model file is mapped, not read: opening is fast and pages come in when first used. The memory
+// plan is made before anything is allocated and refuses early (kNoMemory, saying what would fit).
+// An Engine may be shared by threads; its sessions take turns on the device.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "narwhal/session.h"
+#include "narwhal/status.h"
+
+namespace narwhal {
+
+namespace text {
+class Tokenizer;
+}
+
+// Whether KV rows are rounded as the model was trained (FP8, FP4, BF16), or kept in f32 for
+// comparison with references that do not simulate the rounding.
+enum class KvPrecision { kTrained, kF32 };
+
+struct EngineOptions {
+  std::string model;             // path of a GGUF; empty = the embedded Minnow
+  std::string backend = "auto";  // auto, cpu, ref
+  int n_threads = 0;             // 0 = one per physical core
+  int64_t n_ctx = 0;             // tokens per session; 0 = what the model and the memory allow
+  int n_sessions = 1;            // sessions alive at once that the plan must hold
+  int prefill_chunk = 0;         // rows computed at once; 0 = the backend's choice
+  KvPrecision kv_precision = KvPrecision::kTrained;
+};
+
+struct ModelInfo {
+  std::string name;
+  std::string path;            // "(embedded)" for the built-in model
+  std::string prompt_profile;  // "preview" or "0731"
+  int64_t n_params = 0;
+  int64_t n_tensors = 0;
+  uint64_t file_bytes = 0;    // on disk
+  uint64_t tensor_bytes = 0;  // sum over tensors; more than the file where tensors share bytes
+  int64_t n_vocab = 0;
+  int64_t max_ctx = 0;
+  std::vector<std::pair<std::string, std::string>> card;  // what `inspect` prints: label, value
+};
+
+// Bytes by purpose; made from the file's header alone, so it works for models larger than this
+// machine.
+struct MemoryPlan {
+  uint64_t weights_bytes = 0;     // mapped; the system may drop and reread them
+  uint64_t kv_session_bytes = 0;  // rows of one session at n_ctx
+  uint64_t frontier_bytes = 0;    // window and compressor state of one session
+  uint64_t workspace_bytes = 0;   // activations of one chunk
+  uint64_t total_bytes = 0;
+  uint64_t available_bytes = 0;  // free for use on this machine
+  int64_t n_ctx = 0;
+  int n_sessions = 1;
+  bool fits() const { return total_bytes <= available_bytes; }
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  static Result<std::unique_ptr<Engine>> open(const EngineOptions& options);
+  // Header and plan only: no weights are touched, nothing is refused for its size.
+  static Result<std::pair<ModelInfo, MemoryPlan>> inspect(const EngineOptions& options);
+
+  virtual const ModelInfo& info() const = 0;
+  virtual const MemoryPlan& plan() const = 0;
+  // Null when the file carries no tokenizer.
+  virtual const text::Tokenizer* tokenizer() const = 0;
+
+  virtual Result<std::unique_ptr<Session>> new_session() = 0;
+};
+
+}  // namespace narwhal

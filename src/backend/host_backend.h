@@ -1,0 +1,27 @@
+// HostBackend: what the CPU backend and the reference share, memory that the host can touch.
+#pragma once
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "backend/backend.h"
+
+namespace narwhal {
+
+class HostBackend : public Backend {
+ public:
+  Result<std::byte*> allocate(int64_t n_bytes) override;
+  void release(std::byte* memory, int64_t n_bytes) override;
+  bool is_host() const override { return true; }
+  void copy_in(void* device, const void* host, int64_t n) override { std::memcpy(device, host, n); }
+  void copy_out(void* host, const void* device, int64_t n) override {
+    std::memcpy(host, device, n);
+  }
+};
+
+std::unique_ptr<Backend> make_ref_backend();
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
+
+}  // namespace narwhal

@@ -1,0 +1,349 @@
+// Every op of every backend against the scalar reference, on random inputs of odd shapes.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "backend/backend.h"
+#include "ops/ref/ref_ops.h"
+#include "quant/quant.h"
+
+namespace narwhal {
+namespace {
+
+constexpr int kRows = 7;
+
+class OpsAgree : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    auto backend = make_backend(GetParam(), {.n_threads = 3});
+    ASSERT_TRUE(backend.ok());
+    backend_ = *std::move(backend);
+    ASSERT_TRUE(backend_
+                    ->prepare({.n_rows = 64,
+                               .n_index_rows = 4096,
+                               .max_width = 2048,
+                               .n_experts_used = 8,
+                               .n_experts = 64,
+                               .n_hc = 4})
+                    .ok());
+  }
+  Ops& ops() { return backend_->ops(); }
+
+  std::vector<float> random(int64_t n, float scale = 1) {
+    std::normal_distribution<float> normal(0, scale);
+    std::vector<float> v(n);
+    for (float& x : v) x = normal(rng_);
+    return v;
+  }
+  // A weight of any type with well-scaled values; the bytes live in `store`.
+  Weight weight(DType type, int64_t n_in, int64_t n_out, std::vector<std::byte>& store,
+                int64_t n_experts = 1) {
+    const auto values = random(n_in * n_out * n_experts, 1 / std::sqrt(static_cast<float>(n_in)));
+    const std::vector<float> importance(n_in, 1.0f);
+    store.resize(row_bytes(type, n_in) * n_out * n_experts);
+    for (int64_t r = 0; r < n_out * n_experts; r++)
+      quant::encode_row(type, &values[r * n_in], n_in, importance.data(),
+                        &store[r * row_bytes(type, n_in)]);
+    return {store.data(), type, n_in, n_out, n_experts};
+  }
+
+  std::mt19937 rng_{42};
+  RefOps ref_;
+  std::unique_ptr<Backend> backend_;
+};
+
+// Largest difference relative to the largest value.
+void expect_close(const std::vector<float>& got, const std::vector<float>& want,
+                  double tolerance = 2e-6) {
+  double top = 1e-30, worst = 0;
+  size_t at = 0;
+  for (size_t i = 0; i < want.size(); i++) {
+    ASSERT_EQ(std::isnan(got[i]), std::isnan(want[i])) << "at " << i;
+    if (std::isnan(want[i])) continue;
+    top = std::max(top, std::fabs(double(want[i])));
+    if (const double d = std::fabs(double(got[i]) - want[i]); d > worst) worst = d, at = i;
+  }
+  EXPECT_LE(worst / top, tolerance) << "at " << at << ": " << got[at] << " against " << want[at];
+}
+
+// Three sequences in one step, at positions that straddle windows of 4 and 128.
+struct Batch {
+  std::vector<int32_t> token{1, 2, 3, 0, 2, 1, 0}, position{126, 127, 128, 5, 200, 201, 202},
+      slot{0, 0, 0, 1, 2, 2, 2}, first_row{0, 0, 0, 3, 4, 4, 4};
+  BatchRows rows{kRows, token.data(), position.data(), slot.data(), first_row.data()};
+};
+
+TEST_P(OpsAgree, MatmulOfEveryType) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_K,
+                           DType::kQ2_K, DType::kIQ2_XXS}) {
+    for (const int n_out : {1, 5, 67}) {
+      std::vector<std::byte> store;
+      const Weight w = weight(type, 512, n_out, store);
+      for (const int n : {1, 3, 8}) {
+        const auto x = random(n * 512);
+        std::vector<float> got(n * n_out), want(n * n_out);
+        ops().matmul(w, n, x.data(), got.data());
+        ref_.matmul(w, n, x.data(), want.data());
+        expect_close(got, want);
+      }
+    }
+  }
+}
+
+TEST_P(OpsAgree, MatmulOfOddWidths) {
+  for (const int n_in : {1, 3, 15, 17, 100}) {
+    std::vector<std::byte> store;
+    const Weight w = weight(DType::kF32, n_in, 9, store);
+    const auto x = random(2 * n_in);
+    std::vector<float> got(18), want(18);
+    ops().matmul(w, 2, x.data(), got.data());
+    ref_.matmul(w, 2, x.data(), want.data());
+    expect_close(got, want);
+  }
+}
+
+TEST_P(OpsAgree, GroupedMatmul) {
+  std::vector<std::byte> store;
+  const Weight w = weight(DType::kQ8_0, 96, 4 * 11, store);
+  const auto x = random(kRows * 4 * 96);
+  std::vector<float> got(kRows * 44), want(kRows * 44);
+  ops().grouped_matmul(w, 4, kRows, x.data(), got.data());
+  ref_.grouped_matmul(w, 4, kRows, x.data(), want.data());
+  expect_close(got, want);
+
+  std::vector<float> one(4 * 96, 0.0f);  // only group 2 sees anything
+  std::copy_n(x.begin() + 2 * 96, 96, one.begin() + 2 * 96);
+  got.assign(44, NAN);
+  ops().grouped_matmul(w, 4, 1, one.data(), got.data());
+  for (int o = 0; o < 44; o++) EXPECT_EQ(got[o] != 0, o / 11 == 2) << o;
+}
+
+TEST_P(OpsAgree, Norms) {
+  const auto x = random(kRows * 130), w = random(130);
+  std::vector<float> got(x.size()), want(x.size());
+  ops().rms_norm(kRows, 130, x.data(), w.data(), 1e-6f, got.data());
+  ref_.rms_norm(kRows, 130, x.data(), w.data(), 1e-6f, want.data());
+  expect_close(got, want);
+  got = want = x;
+  ops().head_norm(kRows, 2, 65, 1e-6f, got.data());
+  ref_.head_norm(kRows, 2, 65, 1e-6f, want.data());
+  expect_close(got, want);
+}
+
+TEST_P(OpsAgree, HyperConnections) {
+  constexpr int H = 4, d = 48;
+  std::vector<std::byte> store, head_store;
+  HcParams p;
+  p.fn = weight(DType::kF32, H * d, H * (2 + H), store);
+  p.n_hc = H;
+  p.d = d;
+  p.sinkhorn_iterations = 20;
+  p.hc_eps = p.rms_eps = 1e-6f;
+  const auto base = random(p.n_mixes(), 0.5f), scale = random(3), norm = random(d),
+             X = random(kRows * H * d);
+  p.base = base.data();
+  p.scale = scale.data();
+  std::vector<float> gates(kRows * p.n_mixes()), want_gates = gates, x(kRows * d), want_x = x;
+  ops().hc_pre(p, norm.data(), kRows, X.data(), gates.data(), x.data());
+  ref_.hc_pre(p, norm.data(), kRows, X.data(), want_gates.data(), want_x.data());
+  expect_close(gates, want_gates, 5e-6);
+  expect_close(x, want_x, 5e-6);
+
+  auto next = X, want_next = X;
+  ops().hc_post(p, kRows, want_x.data(), want_gates.data(), next.data());
+  ref_.hc_post(p, kRows, want_x.data(), want_gates.data(), want_next.data());
+  expect_close(next, want_next);
+
+  p.fn = weight(DType::kF16, H * d, H, head_store);
+  ops().hc_head(p, norm.data(), kRows, X.data(), gates.data(), x.data());
+  ref_.hc_head(p, norm.data(), kRows, X.data(), want_gates.data(), want_x.data());
+  expect_close(x, want_x, 5e-6);
+}
+
+TEST_P(OpsAgree, RowsInAndOut) {
+  for (const RowFormat& f : {RowFormat{RowFormat::Kind::kAttention, 192, 128},
+                             {RowFormat::Kind::kIndex, 128, 0},
+                             {RowFormat::Kind::kF32, 40, 0}}) {
+    const auto x = random(kRows * f.dim);
+    std::vector<std::byte> got(kRows * f.bytes()), want(kRows * f.bytes());
+    ops().encode_rows(f, kRows, x.data(), got.data());
+    ref_.encode_rows(f, kRows, x.data(), want.data());
+    EXPECT_EQ(got, want);
+    auto q = x, want_q = x;
+    ops().index_query(f, kRows, 1, q.data());
+    ref_.index_query(f, kRows, 1, want_q.data());
+    EXPECT_EQ(q, want_q);
+  }
+}
+
+// Pages in shuffled order, three sequences.
+struct Pages {
+  static constexpr int kPages = 9, kRowsPerPage = 24;
+  std::vector<std::byte> bytes;
+  std::vector<int32_t> table{4, 0, 7, 2, 8, 1, 6, 3, 5};
+  PagedRows rows;
+
+  explicit Pages(const RowFormat& format) : bytes(kPages * (kRowsPerPage * format.bytes() + 16)) {
+    rows = {bytes.data(), kRowsPerPage * format.bytes() + 16, 16, table.data(), 3, kRowsPerPage,
+            format};
+  }
+  void fill(RefOps& ref, std::vector<float> values) {  // [kPages * kRowsPerPage][dim]
+    const int dim = rows.format.dim;
+    for (int slot = 0; slot < 3; slot++)
+      for (int c = 0; c < 3 * kRowsPerPage; c++)
+        ref.encode_rows(rows.format, 1, &values[(slot * 3 * kRowsPerPage + c) * dim],
+                        rows.at(slot, c));
+  }
+};
+
+TEST_P(OpsAgree, Compress) {
+  const RowFormat attention{RowFormat::Kind::kF32, 96, 0};
+  for (const bool overlap : {true, false}) {
+    Pages got(attention), want(attention);
+    const int width = overlap ? 192 : 96, capacity = overlap ? 24 : 144;
+    auto ring_k = random(3 * capacity * width), ring_s = random(3 * capacity * width);
+    const auto k = random(kRows * width), s = random(kRows * width), norm = random(96);
+    const std::vector<float> freq = {1, 0.1f, 0.01f};
+    CompressorParams p{overlap ? 4 : 128, overlap, norm.data(), 1e-6f, freq.data(), 6, {}, {}, {}};
+    p.k_ring = {reinterpret_cast<std::byte*>(ring_k.data()), capacity * width * 4, 0, capacity,
+                width * 4};
+    p.s_ring = {reinterpret_cast<std::byte*>(ring_s.data()), capacity * width * 4, 0, capacity,
+                width * 4};
+    const Batch b;
+    p.out = got.rows;
+    ops().compress(b.rows, p, k.data(), s.data());
+    p.out = want.rows;
+    ref_.compress(b.rows, p, k.data(), s.data());
+    const auto floats = [](const Pages& pages) {
+      std::vector<float> v(pages.bytes.size() / 4);
+      std::memcpy(v.data(), pages.bytes.data(), pages.bytes.size());
+      return v;
+    };
+    EXPECT_NE(want.bytes, std::vector<std::byte>(want.bytes.size()));
+    expect_close(floats(got), floats(want), 5e-6);
+  }
+}
+
+TEST_P(OpsAgree, AddApeAndRings) {
+  std::vector<std::byte> store;
+  const Weight ape = weight(DType::kF16, 64, 4, store);
+  const Batch b;
+  auto got = random(kRows * 64), want = got;
+  ops().add_ape(b.rows, ape, 4, got.data());
+  ref_.add_ape(b.rows, ape, 4, want.data());
+  EXPECT_EQ(got, want);
+
+  for (const int capacity : {2, 5}) {  // 2: a sequence brings more rows than the ring holds
+    std::vector<float> a(3 * capacity * 64, -1.0f), c = a;
+    ops().ring_store(b.rows,
+                     {reinterpret_cast<std::byte*>(a.data()), capacity * 256, 0, capacity, 256},
+                     reinterpret_cast<std::byte*>(got.data()));
+    ref_.ring_store(b.rows,
+                    {reinterpret_cast<std::byte*>(c.data()), capacity * 256, 0, capacity, 256},
+                    reinterpret_cast<std::byte*>(got.data()));
+    EXPECT_EQ(a, c);
+  }
+}
+
+TEST_P(OpsAgree, IndexSelection) {
+  for (const RowFormat& f :
+       {RowFormat{RowFormat::Kind::kIndex, 64, 0}, {RowFormat::Kind::kF32, 64, 0}}) {
+    Pages pages(f);
+    pages.fill(ref_, random(Pages::kPages * Pages::kRowsPerPage * 64));
+    const auto q = random(kRows * 5 * 64), w = random(kRows * 5);
+    for (const int score_rows : {3, 16}) {
+      const IndexParams p{5, 20, 60, score_rows, pages.rows};
+      const Batch b;
+      std::vector<float> scores(16 * 60);
+      std::vector<int32_t> got(kRows * 20, -1), want = got, n_got(kRows), n_want(kRows);
+      ops().index_select(b.rows, p, q.data(), w.data(), scores.data(), got.data(), n_got.data());
+      ref_.index_select(b.rows, p, q.data(), w.data(), scores.data(), want.data(), n_want.data());
+      EXPECT_EQ(n_got, n_want);
+      EXPECT_EQ(n_got, (std::vector<int32_t>{20, 20, 20, 1, 20, 20, 20}));
+      EXPECT_EQ(got, want);
+    }
+  }
+}
+
+TEST_P(OpsAgree, Attention) {
+  const RowFormat f{RowFormat::Kind::kAttention, 96, 64};
+  Pages pages(f);
+  pages.fill(ref_, random(Pages::kPages * Pages::kRowsPerPage * 96));
+  std::vector<std::byte> ring(3 * 60 * f.bytes()), batch(kRows * f.bytes());
+  const auto ring_values = random(3 * 60 * 96), batch_values = random(kRows * 96),
+             q = random(kRows * 19 * 96);
+  ref_.encode_rows(f, 3 * 60, ring_values.data(), ring.data());
+  ref_.encode_rows(f, kRows, batch_values.data(), batch.data());
+  const auto sinks = random(19);
+  std::vector<int32_t> selected(kRows * 9, 0), n_selected{9, 9, 3, 1, 0, 9, 9};
+  for (int r = 0; r < kRows; r++)
+    for (int i = 0; i < n_selected[r]; i++) selected[r * 9 + i] = 3 * i;
+  for (const int mode : {0, 4, 128}) {
+    AttentionParams p{19,
+                      96,
+                      50,
+                      f,
+                      batch.data(),
+                      {ring.data(), 60 * f.bytes(), 0, 60, f.bytes()},
+                      mode,
+                      pages.rows,
+                      nullptr,
+                      nullptr,
+                      9,
+                      sinks.data()};
+    if (mode == 4) p.selected = selected.data(), p.n_selected = n_selected.data();
+    const Batch b;
+    std::vector<float> got(q.size()), want(q.size());
+    ops().attention(b.rows, p, q.data(), got.data());
+    ref_.attention(b.rows, p, q.data(), want.data());
+    expect_close(got, want, 5e-6);
+  }
+}
+
+TEST_P(OpsAgree, Experts) {
+  constexpr int d = 64, inner = 96, n_experts = 11, k = 3;
+  std::vector<std::byte> s1, s2, s3, s4, s5, s6;
+  const ExpertParams p{weight(DType::kQ8_0, d, inner, s1, n_experts),
+                       weight(DType::kQ8_0, d, inner, s2, n_experts),
+                       weight(DType::kF16, inner, d, s3, n_experts), 0.8f};
+  const auto x = random(kRows * d, 3), weights = random(kRows * k);
+  // One expert for every row, one never used, one row twice on the same expert.
+  const std::vector<int32_t> ids = {0, 4, 5, 1, 4, 10, 4, 6, 7, 2, 4, 9, 4, 4, 8, 3, 4, 5, 0, 1, 4};
+  std::vector<float> hidden(kRows * k * inner), want_hidden = hidden, got(kRows * d), want = got;
+  ops().routed_experts(p, kRows, k, x.data(), ids.data(), weights.data(), hidden.data(),
+                       got.data());
+  ref_.routed_experts(p, kRows, k, x.data(), ids.data(), weights.data(), want_hidden.data(),
+                      want.data());
+  expect_close(hidden, want_hidden, 5e-6);
+  expect_close(got, want, 5e-6);
+
+  const ExpertParams shared{weight(DType::kQ8_0, d, inner, s4), weight(DType::kQ8_0, d, inner, s5),
+                            weight(DType::kQ8_0, inner, d, s6), 0.8f};
+  std::vector<float> gate(kRows * inner), up = gate, down(kRows * d);
+  ops().shared_expert(shared, kRows, x.data(), gate.data(), up.data(), down.data(), got.data());
+  ref_.shared_expert(shared, kRows, x.data(), gate.data(), up.data(), down.data(), want.data());
+  expect_close(got, want, 5e-6);
+}
+
+TEST_P(OpsAgree, EmbedAndGather) {
+  std::vector<std::byte> store;
+  const Weight table = weight(DType::kQ8_0, 32, 5, store);
+  const Batch b;
+  std::vector<float> got(kRows * 3 * 32), want = got;
+  ops().embed(b.rows, table, 3, got.data());
+  ref_.embed(b.rows, table, 3, want.data());
+  EXPECT_EQ(got, want);
+  const std::vector<int32_t> index = {6, 0, 3};
+  std::vector<float> rows(3 * 96), want_rows(3 * 96);
+  ops().gather_rows(3, index.data(), 96, got.data(), rows.data());
+  ref_.gather_rows(3, index.data(), 96, got.data(), want_rows.data());
+  EXPECT_EQ(rows, want_rows);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, OpsAgree, testing::Values("cpu"),
+                         [](const auto& i) { return i.param; });
+
+}  // namespace
+}  // namespace narwhal

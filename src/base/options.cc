@@ -1,0 +1,270 @@
+#include "base/options.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <numeric>
+
+namespace narwhal {
+namespace {
+
+constexpr Command kCommands[] = {
+    {"run", "one answer to standard output, statistics to standard error",
+     "narwhal run -p \"What is 47 + 85?\"\n"
+     "narwhal run -m flash-q2.gguf -f question.txt --nothink -n 200\n"
+     "git diff | narwhal run --system \"Review this change.\" --temp 0"},
+    {"chat", "a conversation in the terminal; /help lists what can be typed",
+     "narwhal chat\n"
+     "narwhal chat -m flash-q2.gguf --ctx 65536 --effort high"},
+    {"inspect", "a model file: card, tensors, memory plan; reads the header only",
+     "narwhal inspect -m flash-q2.gguf --ctx 131072\n"
+     "narwhal inspect -m flash-q2.gguf --tensors --json"},
+    {"tokenize", "text to token ids and back",
+     "narwhal tokenize -p \"Hello world!\" --pieces\n"
+     "narwhal tokenize --decode -p \"19923 2058 3\"\n"
+     "narwhal tokenize --tokenizer tokenizer.json --jsonl < strings.jsonl"},
+    {"logits", "logits at every position as raw float32, for comparison with a reference",
+     "narwhal logits -m tiny.gguf --ids \"1 2 3\" --kv-precision f32 --out logits.f32\n"
+     "narwhal logits -m tiny.gguf --ids-file prompt.txt --chunk 64 --out logits.f32"},
+    {"convert", "a Hugging Face checkpoint (safetensors) to GGUF",
+     "narwhal convert checkpoint/ --out model.gguf --type q8_0\n"
+     "narwhal convert checkpoint/ -o model.gguf --type q2 --tensor-type \"output.weight=f16\""},
+    {"synth", "a GGUF of any shape with seeded random weights, for benches and tests",
+     "narwhal synth --shape tiny --quant f16 --flavor rich --out tiny.gguf\n"
+     "narwhal synth --shape flash --quant q2 --sparse all --out flash-shape.gguf"},
+};
+
+constexpr std::string_view kAnswering = "run chat";
+constexpr std::string_view kEngine = "run chat inspect logits";
+constexpr auto kFlag = OptionType::kFlag;
+constexpr auto kInt = OptionType::kInt;
+constexpr auto kNumber = OptionType::kNumber;
+constexpr auto kText = OptionType::kText;
+constexpr auto kFile = OptionType::kFile;
+constexpr auto kChoice = OptionType::kChoice;
+constexpr auto kList = OptionType::kList;
+
+// name, short, commands, type, value, default, environment, help
+constexpr Option kOptions[] = {
+    // Model and machine.
+    {"--model", "-m", "run chat inspect tokenize logits", kFile, "FILE", "", "NARWHAL_MODEL",
+     "model file (GGUF); without it the embedded model"},
+    {"--backend", "", kEngine, kChoice, "auto|cpu|ref", "auto", "", "what computes"},
+    {"--ctx", "", kEngine, kInt, "N", "0", "",
+     "tokens a session may hold; 0 = what the model and the memory allow"},
+    {"--threads", "", "run chat inspect logits convert synth", kInt, "N", "0", "",
+     "threads; 0 = one per physical core"},
+    {"--kv-precision", "", kEngine, kChoice, "trained|f32", "trained", "",
+     "rows of the cache as the model was trained, or unrounded for comparison with references"},
+    {"--chunk", "", "run chat inspect logits", kInt, "N", "0", "",
+     "prompt tokens computed at once; 0 = the backend's choice"},
+
+    // What to read.
+    {"--prompt", "-p", "run tokenize", kText, "TEXT", "", "",
+     "the text; without -p and -f standard input"},
+    {"--file", "-f", "run tokenize", kFile, "FILE", "", "",
+     "file with the text, UTF-8; - = standard input"},
+    {"--system", "", kAnswering, kText, "TEXT", "", "", "system text; empty = none"},
+    {"--raw", "", "run", kFlag, "", "", "",
+     "the text is an already rendered prompt: control tokens in it are recognised"},
+
+    // How to answer.
+    {"--max-tokens", "-n", kAnswering, kInt, "N", "0", "",
+     "most tokens of one answer; 0 = until the context is full"},
+    {"--think", "", kAnswering, kFlag, "", "", "", "reason before the answer (the default)"},
+    {"--nothink", "", kAnswering, kFlag, "", "", "", "answer at once"},
+    {"--effort", "", kAnswering, kChoice, "low|high|max", "low", "", "effort of the reasoning"},
+    {"--temp", "", kAnswering, kNumber, "X", "0.6", "",
+     "temperature; 0 = always the most likely token"},
+    {"--top-k", "", kAnswering, kInt, "N", "0", "", "keep the N most likely tokens; 0 = all"},
+    {"--top-p", "", kAnswering, kNumber, "X", "0.95", "",
+     "keep the smallest set with at least this probability; 1 = all"},
+    {"--min-p", "", kAnswering, kNumber, "X", "0", "",
+     "drop tokens below X times the most likely; 0 = none"},
+    {"--presence-penalty", "", kAnswering, kNumber, "X", "0", "",
+     "taken from the logit of every token already used in the answer"},
+    {"--frequency-penalty", "", kAnswering, kNumber, "X", "0", "",
+     "taken once for each earlier use in the answer"},
+    {"--seed", "", "run chat synth", kInt, "N", "0", "",
+     "seed of the random numbers; 0 = chosen at random (run, chat), 1 (synth)"},
+
+    // Reports.
+    {"--json", "", "run inspect tokenize logits convert synth", kFlag, "", "", "",
+     "report as one JSON object on standard output"},
+    {"--tensors", "", "inspect", kFlag, "", "", "", "list every tensor"},
+    {"--sessions", "", "inspect", kInt, "N", "1", "", "sessions the memory plan must hold"},
+
+    // tokenize.
+    {"--tokenizer", "", "tokenize convert", kFile, "FILE", "", "",
+     "tokenizer.json to use; tokenize: instead of a model, convert: instead of the checkpoint's"},
+    {"--pieces", "", "tokenize", kFlag, "", "", "", "show the text of each token beside its id"},
+    {"--special", "", "tokenize", kFlag, "", "", "",
+     "recognise control tokens spelled out in the text"},
+    {"--decode", "", "tokenize", kFlag, "", "", "", "ids in, text out"},
+    {"--jsonl", "", "tokenize", kFlag, "", "", "",
+     "one JSON string a line in, one JSON array of ids a line out (with --decode the reverse)"},
+
+    // logits.
+    {"--ids", "", "logits", kText, "IDS", "", "", "token ids, separated by spaces or commas"},
+    {"--ids-file", "", "logits", kFile, "FILE", "", "", "file with token ids; - = standard input"},
+    {"--out", "-o", "logits convert synth", kFile, "FILE", "", "",
+     "file to write; it appears complete or not at all"},
+
+    // convert.
+    {"CHECKPOINT_DIR", "", "convert", kFile, "CHECKPOINT_DIR", "", "",
+     "folder with config.json and *.safetensors"},
+    {"--type", "", "convert", kChoice, "f32|bf16|f16|q8_0|q4|q2", "q8_0", "",
+     "type of the weight matrices; q4 and q2 concern the routed experts"},
+    {"--tensor-type", "", "convert", kList, "PATTERN=TYPE", "", "",
+     "type of the tensors whose GGUF name matches PATTERN (* = anything); the last match counts"},
+    {"--imatrix", "", "convert", kFile, "FILE", "", "", "importance matrix for the quantisers"},
+    {"--name", "", "convert", kText, "NAME", "", "", "model name; without it the folder's"},
+    {"--prompt-profile", "", "convert", kChoice, "auto|preview|0731", "auto", "",
+     "release whose prompt texts the model was trained with; auto = what config.json lets know"},
+
+    // synth.
+    {"--shape", "", "synth", kChoice, "flash|minnow|tiny", "flash", "",
+     "base shape; the options below change single dimensions"},
+    {"--layers", "", "synth", kInt, "N", "", "", "layers"},
+    {"--hidden", "", "synth", kInt, "N", "", "", "width of the model"},
+    {"--vocab", "", "synth", kInt, "N", "", "", "tokens of the vocabulary"},
+    {"--heads", "", "synth", kInt, "N", "", "", "attention heads"},
+    {"--head-dim", "", "synth", kInt, "N", "", "", "width of a head"},
+    {"--rot", "", "synth", kInt, "N", "", "", "rotated part of a head"},
+    {"--groups", "", "synth", kInt, "N", "", "", "groups of the output projection"},
+    {"--q-lora", "", "synth", kInt, "N", "", "", "rank of the query projection"},
+    {"--o-lora", "", "synth", kInt, "N", "", "", "rank of the output projection, per group"},
+    {"--experts", "", "synth", kInt, "N", "", "", "routed experts of a layer"},
+    {"--experts-used", "", "synth", kInt, "N", "", "", "routed experts of a token"},
+    {"--ffn", "", "synth", kInt, "N", "", "", "width of an expert"},
+    {"--hash-layers", "", "synth", kInt, "N", "", "", "first layers that route by token id"},
+    {"--swa", "", "synth", kInt, "N", "", "", "tokens of the sliding window"},
+    {"--indexer-heads", "", "synth", kInt, "N", "", "", "heads of the indexer"},
+    {"--indexer-dim", "", "synth", kInt, "N", "", "", "width of an indexer head"},
+    {"--indexer-topk", "", "synth", kInt, "N", "", "", "rows the indexer chooses"},
+    {"--hc", "", "synth", kInt, "N", "", "", "residual streams"},
+    {"--sinkhorn", "", "synth", kInt, "N", "", "", "Sinkhorn iterations"},
+    {"--ratios", "", "synth", kText, "R0,R1,...", "", "",
+     "compression ratio of each layer: 0, 4 or 128; default 0,0,4,128,4,128,..."},
+    {"--quant", "", "synth", kChoice, "q2|q4|mixed|q8|mxfp4|f16", "q2", "",
+     "types: q2 = experts IQ2_XXS and Q2_K, q4 = Q4_K, mixed = q2 and six layers q4, q8 = Q8_0"},
+    {"--flavor", "", "synth", kChoice, "plain|rich", "plain", "",
+     "plain: norms 1, biases and sinks 0; rich: these drawn too"},
+    {"--tokenizer-json", "", "synth", kFile, "FILE", "", "",
+     "tokenizer.json whose vocabulary to write; without it a byte-level one"},
+    {"--mtp", "", "synth", kFlag, "", "", "",
+     "the separate file of the multi-token-prediction block instead"},
+    {"--alias-experts", "", "synth", kInt, "N", "0", "",
+     "only N layers store routed experts, the others share their bytes; 0 = each its own"},
+    {"--sparse", "", "synth", kChoice, "none|experts|all", "none", "",
+     "leave the routed experts or all tensor data as a hole of zeros"},
+    {"--alignment", "", "synth", kInt, "N", "32", "", "alignment of tensor data in bytes"},
+    {"--memory-floor-mib", "", "synth", kInt, "N", "3072", "",
+     "pause up to 3 s at a time while less memory is available; 0 = never"},
+    {"--ignore-space", "", "synth", kFlag, "", "", "",
+     "write even if disk or memory seem too small"},
+    {"--dry-run", "", "synth", kFlag, "", "", "", "write nothing, report only"},
+    {"--list", "", "synth", kFlag, "", "", "", "list the tensors"},
+};
+
+int edit_distance(std::string_view a, std::string_view b) {
+  std::vector<int> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), 0);
+  for (size_t i = 1; i <= a.size(); i++) {
+    int diagonal = row[0];
+    row[0] = static_cast<int>(i);
+    for (size_t j = 1; j <= b.size(); j++) {
+      const int replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row.back();
+}
+
+std::string escape_bars(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+}  // namespace
+
+bool Option::applies_to(std::string_view command) const {
+  for (size_t at = 0; at < commands.size();) {
+    const size_t end = std::min(commands.find(' ', at), commands.size());
+    if (commands.substr(at, end - at) == command) return true;
+    at = end + 1;
+  }
+  return false;
+}
+
+std::span<const Command> command_table() { return kCommands; }
+std::span<const Option> option_table() { return kOptions; }
+
+const Command* find_command(std::string_view name) {
+  for (const Command& c : kCommands) {
+    if (c.name == name) return &c;
+  }
+  return nullptr;
+}
+
+const Option* find_option(std::string_view command, std::string_view name) {
+  for (const Option& o : kOptions) {
+    if ((o.name == name || (!name.empty() && o.short_name == name)) && o.applies_to(command)) {
+      return &o;
+    }
+  }
+  return nullptr;
+}
+
+std::optional<std::string> option_value_from_environment(const Option& option) {
+  if (option.environment.empty()) return std::nullopt;
+  const char* value = std::getenv(std::string(option.environment).c_str());
+  if (!value || !*value) return std::nullopt;
+  return value;
+}
+
+std::string_view nearest_word(std::string_view word, std::span<const std::string_view> candidates) {
+  std::string_view best;
+  int best_distance = 3;  // two slips are likely a typing mistake, three another word
+  for (std::string_view c : candidates) {
+    const int d = edit_distance(word, c);
+    if (d < best_distance && d < static_cast<int>(c.size())) {
+      best = c;
+      best_distance = d;
+    }
+  }
+  return best;
+}
+
+std::string options_markdown() {
+  std::string out =
+      "# Options\n\n"
+      "Made by `narwhal options` from the table in `src/base/options.cc`; a test compares the "
+      "two.\n"
+      "\n## Commands\n\n| command | does |\n|---|---|\n";
+  for (const Command& c : kCommands) out += fmt::format("| `{}` | {} |\n", c.name, c.summary);
+  for (const Command& c : kCommands) {
+    out += fmt::format(
+        "\n## narwhal {}\n\n```\n{}\n```\n\n| option | default | meaning |\n|---|---|---|\n",
+        c.name, c.examples);
+    for (const Option& o : kOptions) {
+      if (!o.applies_to(c.name)) continue;
+      std::string name(o.name);
+      if (!o.short_name.empty()) name = fmt::format("{}, {}", o.short_name, name);
+      if (!o.value.empty() && !o.is_positional()) name += fmt::format(" {}", o.value);
+      const std::string fallback = !o.environment.empty()     ? fmt::format("`${}`", o.environment)
+                                   : !o.default_value.empty() ? fmt::format("`{}`", o.default_value)
+                                                              : "";
+      out += fmt::format("| `{}` | {} | {} |\n", escape_bars(name), fallback, escape_bars(o.help));
+    }
+  }
+  return out;
+}
+
+}  // namespace narwhal

@@ -1,0 +1,50 @@
+#include <algorithm>
+
+#include "ops/ops.h"
+
+namespace narwhal {
+
+void Ops::hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,
+                 float* x) {
+  matmul(p.fn, n, X, gates);
+  hc_gates(p, n, X, gates);
+  hc_sum(p, n, X, gates, p.n_mixes(), x);
+  rms_norm(n, p.d, x, norm, p.rms_eps, x);
+}
+
+void Ops::hc_head(const HcParams& p, const float* norm, int n, const float* X, float* gates,
+                  float* y) {
+  matmul(p.fn, n, X, gates);
+  hc_head_gates(p, n, X, gates);
+  hc_sum(p, n, X, gates, p.n_hc, y);
+  rms_norm(n, p.d, y, norm, p.rms_eps, y);
+}
+
+void Ops::head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const float* table,
+                         float* q) {
+  head_norm(n, n_heads, dim, eps, q);
+  rope_tail(n, n_heads, dim, rope, table, false, q);
+}
+
+void Ops::index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,
+                       float* scores, int32_t* selected, int32_t* n_selected) {
+  for (int first = 0; first < b.n_rows; first += p.score_rows) {
+    // Neither op looks at other rows of the sequence, so a part of the batch stands alone.
+    const BatchRows part{std::min(p.score_rows, b.n_rows - first), b.token + first,
+                         b.position + first, b.slot + first, b.first_row + first};
+    index_scores(part, p, q + int64_t{first} * p.n_heads * p.rows.format.dim,
+                 w + int64_t{first} * p.n_heads, scores);
+    top_k(part, p, scores, selected + int64_t{first} * p.top_k, n_selected + first);
+  }
+}
+
+void Ops::shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
+                        float* down, float* y) {
+  matmul(p.w1, n, x, gate);
+  matmul(p.w3, n, x, up);
+  swiglu(n * p.w1.n_out, p.limit, up, gate);
+  matmul(p.w2, n, gate, down);
+  add(n * p.w2.n_out, down, y);
+}
+
+}  // namespace narwhal
