@@ -1,0 +1,161 @@
+#include "narwhal/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/check.h"
+#include "engine/embedded_model.h"
+#include "engine/vocabulary.h"
+#include "gguf/names.h"
+#include "model/weights.h"
+#include "residency/plan.h"
+#include "session/timeline.h"
+
+namespace narwhal {
+namespace {
+
+constexpr int kMaxLogitsRows = 64;  // at Flash a row of logits is half a megabyte
+
+Result<gguf::File> open_model(const std::string& path) {
+  if (path.empty()) return gguf::File::from_memory(embedded_model(), "(embedded)");
+  return gguf::File::open(path);
+}
+
+std::string layer_text(const Config& c) {
+  return fmt::format("{} ({} sliding, {} CSA, {} HCA)", c.n_layers,
+                     c.n_layers_of(LayerKind::kSliding), c.n_layers_of(LayerKind::kCsa),
+                     c.n_layers_of(LayerKind::kHca));
+}
+
+// Files that do not say are told apart as the spec has it: the drafter's settings mark the 0731
+// release.
+std::string prompt_profile(const Config& c, const std::string& path) {
+  if (!c.prompt_profile.empty()) return c.prompt_profile;
+  return path.find("0731") != std::string::npos ? "0731" : "preview";
+}
+
+ModelInfo describe(const gguf::File& file, const Config& c) {
+  ModelInfo info;
+  info.name = c.name.empty() ? file.name() : c.name;
+  info.path = file.name();
+  info.prompt_profile = prompt_profile(c, file.name());
+  info.n_tensors = static_cast<int64_t>(file.tensors().size());
+  info.file_bytes = file.file_bytes();
+  info.n_vocab = c.n_vocab;
+  info.max_ctx = c.max_ctx;
+  std::map<std::string, std::pair<int64_t, uint64_t>> by_type;
+  for (const gguf::Tensor& t : file.tensors()) {
+    info.n_params += t.n_elements();
+    info.tensor_bytes += t.n_bytes;
+    auto& [count, bytes] = by_type[std::string(dtype_name(t.type))];
+    count++;
+    bytes += t.n_bytes;
+  }
+  std::string types;
+  for (const auto& [name, v] : by_type)
+    types += fmt::format("{}{} {} ({:.2f} GiB)", types.empty() ? "" : ", ", v.first, name,
+                         static_cast<double>(v.second) / (1 << 30));
+  info.card = {
+      {"architecture", gguf::names::kArchitecture},
+      {"layers", layer_text(c)},
+      {"width", fmt::format("{} x {} streams", c.d_model, c.n_hc)},
+      {"heads", fmt::format("{} of {} ({} with rope), one shared KV row", c.n_heads, c.head_dim,
+                            c.rope_dim)},
+      {"window", fmt::to_string(c.window)},
+      {"indexer",
+       fmt::format("{} heads of {}, top {}", c.n_index_heads, c.index_dim, c.index_top_k)},
+      {"experts", fmt::format("{} of {}, {} used + {} shared, {} hash-routed layers", c.n_experts,
+                              c.d_expert, c.n_experts_used, c.n_experts_shared, c.n_hash_layers)},
+      {"vocabulary", fmt::to_string(c.n_vocab)},
+      {"context", fmt::to_string(c.max_ctx)},
+      {"prompt profile", info.prompt_profile},
+      {"tensor types", types},
+  };
+  return info;
+}
+
+// What open() and inspect() both need to know.
+struct Blueprint {
+  gguf::File file;
+  Config config;
+  KvLayout layout;
+  PlanRequest request;
+  MemoryPlan plan;
+  ModelInfo info;
+};
+
+Result<Blueprint> draw(const EngineOptions& options, int preferred_chunk) {
+  if (options.n_ctx < 0 || options.n_sessions < 1 || options.prefill_chunk < 0)
+    return usage(fmt::format("context {}, sessions {}, chunk {}: expected positive numbers",
+                             options.n_ctx, options.n_sessions, options.prefill_chunk));
+  NW_ASSIGN(gguf::File file, open_model(options.model));
+  NW_ASSIGN(Config config, read_config(file));
+  KvLayout layout = make_kv_layout(config, options.kv_precision);
+  ModelInfo info = describe(file, config);
+  PlanRequest request;
+  // Tensors that share bytes are in memory once.
+  request.weights_bytes = std::min(info.tensor_bytes, info.file_bytes);
+  request.n_ctx = options.n_ctx;
+  request.n_sessions = options.n_sessions;
+  request.chunk = options.prefill_chunk > 0 ? options.prefill_chunk : preferred_chunk;
+  request.n_logits = std::min(std::max(kMaxLogitsRows, options.n_sessions), request.chunk);
+  const MemoryPlan plan = make_plan(config, layout, request, available_memory());
+  return Blueprint{std::move(file), std::move(config), std::move(layout), request, plan,
+                   std::move(info)};
+}
+
+class LoadedEngine : public Engine {
+ public:
+  LoadedEngine(Blueprint blueprint, std::unique_ptr<Backend> backend)
+      : b_(std::move(blueprint)), backend_(std::move(backend)) {}
+
+  Status load() {
+    NW_ASSIGN(tokenizer_, read_tokenizer(b_.file, b_.config.n_vocab));
+    NW_ASSIGN(weights_, bind_weights(b_.config, b_.file));
+    const int max_pages = static_cast<int>(KvLayout::n_pages(b_.plan.n_ctx));
+    NW_ASSIGN(cache_, KvCache::create(b_.layout, *backend_, b_.plan.n_sessions,
+                                      int64_t{max_pages} * b_.plan.n_sessions, max_pages));
+    NW_ASSIGN(runner_, Runner::create(b_.config, weights_, b_.layout, *backend_,
+                                      {b_.request.chunk, b_.request.n_logits, b_.plan.n_ctx}));
+    host_ = std::make_unique<SessionHost>(*runner_, *cache_);
+    host_->n_vocab = b_.config.n_vocab;
+    host_->n_ctx = b_.plan.n_ctx;
+    host_->chunk = b_.request.chunk;
+    return ok_status();
+  }
+
+  const ModelInfo& info() const override { return b_.info; }
+  const MemoryPlan& plan() const override { return b_.plan; }
+  const text::Tokenizer* tokenizer() const override { return tokenizer_.get(); }
+  Result<std::unique_ptr<Session>> new_session() override { return make_session(*host_); }
+
+ private:
+  Blueprint b_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  Weights weights_;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<Runner> runner_;
+  std::unique_ptr<SessionHost> host_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
+  NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = options.n_threads}));
+  NW_ASSIGN(Blueprint blueprint, draw(options, backend->preferred_chunk()));
+  NW_TRY(check_plan(blueprint.config, blueprint.layout, blueprint.request, blueprint.plan));
+  auto engine = std::make_unique<LoadedEngine>(std::move(blueprint), std::move(backend));
+  NW_TRY(engine->load());
+  return std::unique_ptr<Engine>(std::move(engine));
+}
+
+Result<std::pair<ModelInfo, MemoryPlan>> Engine::inspect(const EngineOptions& options) {
+  NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = 1}));
+  NW_ASSIGN(Blueprint blueprint, draw(options, backend->preferred_chunk()));
+  return std::pair{std::move(blueprint.info), blueprint.plan};
+}
+
+}  // namespace narwhal

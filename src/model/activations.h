@@ -1,0 +1,74 @@
+// Activations: every buffer of the wave that runs through the layers, sized once for the largest
+// step.
+//
+// Row r of a buffer belongs to row r of the step. D = d_model, H = n_hc, q heads x head_dim = Q.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/config.h"
+#include "model/kv_layout.h"
+#include "ops/types.h"
+
+namespace narwhal {
+
+// Queries whose index scores are held at once: at a million tokens one takes a megabyte.
+inline constexpr int kScoreRows = 16;
+
+struct Activations {
+  // The step itself, in device memory.
+  int32_t *token = nullptr, *position = nullptr, *slot = nullptr, *first_row = nullptr;  // [n]
+  int32_t* logits_rows = nullptr;                                                        // [n]
+
+  float *rope_sliding = nullptr, *rope_compressed = nullptr;  // [n][rope / 2][2]
+  float* X = nullptr;                                         // [n][H][D] residual streams
+  float* gates = nullptr;                                     // [n][H * (2 + H)]
+  float* x = nullptr;                                         // [n][D] normed sublayer input
+  float* out = nullptr;                                       // [n][D] sublayer output
+
+  float* qr = nullptr;                                 // [n][q_lora]
+  float* q = nullptr;                                  // [n][Q]
+  float* kv = nullptr;                                 // [n][head_dim]
+  std::byte* kv_rows = nullptr;                        // [n][row bytes] this step's window rows
+  float *k = nullptr, *s = nullptr;                    // [n][2 head_dim] compressor inputs
+  float *index_k = nullptr, *index_s = nullptr;        // [n][2 index_dim]
+  float* index_q = nullptr;                            // [n][n_index_heads][index_dim]
+  float* index_w = nullptr;                            // [n][n_index_heads]
+  float* scores = nullptr;                             // [n][max rows]
+  int32_t *selected = nullptr, *n_selected = nullptr;  // [n][top_k], [n]
+  float* o = nullptr;                                  // [n][Q] attention output
+  float* o_low = nullptr;                              // [n][o_groups * o_lora]
+
+  float* router = nullptr;                             // [n][n_experts]
+  int32_t* expert_ids = nullptr;                       // [n][n_experts_used]
+  float* expert_weights = nullptr;                     // [n][n_experts_used]
+  float* expert_hidden = nullptr;                      // [n][n_experts_used][d_expert]
+  float *shared_gate = nullptr, *shared_up = nullptr;  // [n][d_expert]
+  float* shared_out = nullptr;                         // [n][D]
+
+  float* head_X = nullptr;  // [n logits][H][D]
+  float* head_x = nullptr;  // [n logits][D]
+  float* logits = nullptr;  // [n logits][n_vocab]
+
+  int max_rows = 0;    // rows of a step
+  int max_logits = 0;  // rows of a step that may ask for logits
+  int64_t max_index_rows = 0;
+};
+
+// Sizes of a step: rows, rows with logits, and the context its sequences may reach.
+struct StepShape {
+  int n_rows = 0;
+  int n_logits = 0;
+  int64_t n_ctx = 0;
+};
+
+// Bytes of all buffers, and their places from `base` (which may be null to measure only).
+int64_t place_activations(const Config& config, const KvLayout& layout, const StepShape& shape,
+                          std::byte* base, Activations& a);
+
+StepLimits step_limits(const Config& config, const StepShape& shape);
+
+}  // namespace narwhal

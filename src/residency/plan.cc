@@ -1,0 +1,102 @@
+#include "residency/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#endif
+
+namespace narwhal {
+namespace {
+
+constexpr int64_t kSmallestCtx = 4096;  // chosen when not even this fits; the refusal then says so
+
+double gib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
+MemoryPlan plan_for(const Config& c, const KvLayout& layout, const PlanRequest& q, int64_t n_ctx,
+                    uint64_t available) {
+  MemoryPlan plan;
+  plan.n_ctx = n_ctx;
+  plan.n_sessions = q.n_sessions;
+  plan.available_bytes = available;
+  plan.weights_bytes = q.weights_bytes;
+  plan.kv_session_bytes = KvLayout::n_pages(n_ctx) * layout.page_bytes;
+  plan.frontier_bytes = layout.frontier_bytes;
+  Activations a;
+  plan.workspace_bytes = place_activations(c, layout, {q.chunk, q.n_logits, n_ctx}, nullptr, a);
+  plan.total_bytes =
+      plan.weights_bytes + plan.workspace_bytes +
+      static_cast<uint64_t>(q.n_sessions) * (plan.kv_session_bytes + plan.frontier_bytes);
+  return plan;
+}
+
+// The longest context that fits, in steps of a page; 0 when none does.
+int64_t largest_fitting_ctx(const Config& c, const KvLayout& layout, const PlanRequest& q,
+                            uint64_t available) {
+  int64_t low = 0, high = c.max_ctx / kPageTokens;
+  while (low < high) {
+    const int64_t mid = (low + high + 1) / 2;
+    if (plan_for(c, layout, q, mid * kPageTokens, available).fits())
+      low = mid;
+    else
+      high = mid - 1;
+  }
+  return low * kPageTokens;
+}
+
+}  // namespace
+
+uint64_t available_memory() {
+  uint64_t available = 0;
+#ifdef __linux__
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string key, unit; meminfo >> key;) {
+    uint64_t kib = 0;
+    if (key == "MemAvailable:" && meminfo >> kib) available = kib << 10;
+    std::getline(meminfo, unit);
+  }
+  uint64_t limit = 0, used = 0;
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit &&
+      std::ifstream("/sys/fs/cgroup/memory.current") >> used)
+    available = std::min(available, limit > used ? limit - used : 0);
+#elif defined(__APPLE__)
+  size_t size = sizeof available;
+  if (sysctlbyname("hw.memsize", &available, &size, nullptr, 0) != 0) available = 0;
+#endif
+  return available;
+}
+
+MemoryPlan make_plan(const Config& c, const KvLayout& layout, const PlanRequest& q,
+                     uint64_t available) {
+  int64_t n_ctx = q.n_ctx;
+  if (n_ctx == 0)
+    n_ctx =
+        std::max(largest_fitting_ctx(c, layout, q, available), std::min(kSmallestCtx, c.max_ctx));
+  return plan_for(c, layout, q, n_ctx, available);
+}
+
+Status check_plan(const Config& c, const KvLayout& layout, const PlanRequest& q,
+                  const MemoryPlan& plan) {
+  if (plan.n_ctx > c.max_ctx)
+    return usage(fmt::format("--ctx {} is more than the model's {}", plan.n_ctx, c.max_ctx));
+  if (plan.available_bytes == 0 || plan.fits()) return ok_status();
+  const int64_t fitting = largest_fitting_ctx(c, layout, q, plan.available_bytes);
+  const std::string remedy =
+      fitting > 0
+          ? fmt::format("a context of {} fits: use --ctx {}", fitting, fitting)
+          : fmt::format(
+                "the weights alone need {:.2f} GiB; use a smaller model or a larger machine",
+                gib(plan.weights_bytes));
+  return no_memory(fmt::format(
+      "needs {:.2f} GiB ({:.2f} weights, {:.2f} for {} session(s) of {} tokens, {:.2f} "
+      "workspace), {:.2f} GiB are available; {}",
+      gib(plan.total_bytes), gib(plan.weights_bytes),
+      gib(plan.total_bytes - plan.weights_bytes - plan.workspace_bytes), plan.n_sessions,
+      plan.n_ctx, gib(plan.workspace_bytes), gib(plan.available_bytes), remedy));
+}
+
+}  // namespace narwhal

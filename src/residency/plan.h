@@ -1,0 +1,34 @@
+// The memory plan: what a model needs on this machine, from its header alone, before anything is
+// allocated. Numbers are what will really be reserved, not estimates.
+#pragma once
+
+#include <cstdint>
+
+#include "model/activations.h"
+#include "model/config.h"
+#include "model/kv_layout.h"
+#include "narwhal/engine.h"
+#include "narwhal/status.h"
+
+namespace narwhal {
+
+// Bytes that this process could use now without swapping: free memory and droppable caches, held to
+// the limit of the control group. 0 when the system does not tell.
+uint64_t available_memory();
+
+struct PlanRequest {
+  uint64_t weights_bytes = 0;
+  int64_t n_ctx = 0;  // 0 = as much as fits, at most the model's own
+  int n_sessions = 1;
+  int chunk = 0;     // rows of a step
+  int n_logits = 0;  // rows of a step with logits
+};
+
+MemoryPlan make_plan(const Config& config, const KvLayout& layout, const PlanRequest& request,
+                     uint64_t available);
+
+// kNoMemory with what would fit.
+Status check_plan(const Config& config, const KvLayout& layout, const PlanRequest& request,
+                  const MemoryPlan& plan);
+
+}  // namespace narwhal

@@ -1,0 +1,51 @@
+// KvCache: the memory of all live sequences. Compressed rows live in pages handed out from one
+// pool, the frontier of a sequence in a slot (model/kv_layout.h).
+//
+// Not thread-safe: the engine serialises steps and changes of the tables.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/kv_layout.h"
+#include "narwhal/status.h"
+
+namespace narwhal {
+
+class KvCache {
+ public:
+  // Room for `n_slots` sequences and `n_pages` pages in all; a sequence may have at most
+  // `max_pages`.
+  static Result<std::unique_ptr<KvCache>> create(const KvLayout& layout, Backend& backend,
+                                                 int n_slots, int64_t n_pages, int max_pages);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  // A slot for a new sequence; kNoMemory when all are taken.
+  Result<int> acquire();
+  void release(int slot);
+
+  // Makes the slot's table cover positions [0, n_tokens): adds pages or gives surplus ones back.
+  Status resize(int slot, int64_t n_tokens);
+
+  KvMemory memory() const;
+  int64_t n_free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
+
+ private:
+  KvCache(const KvLayout& layout, Backend& backend) : layout_(layout), backend_(backend) {}
+  void upload_table(int slot);
+
+  const KvLayout& layout_;
+  Backend& backend_;
+  int64_t n_pages_ = 0;
+  int max_pages_ = 0;
+  std::byte *pages_ = nullptr, *frontiers_ = nullptr, *table_ = nullptr;
+  std::vector<int> free_slots_;
+  std::vector<int32_t> free_pages_;
+  std::vector<std::vector<int32_t>> slot_pages_;
+};
+
+}  // namespace narwhal
