@@ -13,6 +13,8 @@ endfunction()
 
 narwhal_fuzz(gguf LIBS nw_gguf)
 narwhal_fuzz(safetensors LIBS nw_safetensors)
+narwhal_fuzz(tokenizer LIBS nw_text)
+narwhal_fuzz(dsml LIBS nw_text)
 
 # fuzz_seeds DIR writes the seeds of both into DIR/gguf and DIR/safetensors.
 add_executable(fuzz_seeds ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_seeds.cc)

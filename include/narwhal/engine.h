@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,8 @@ struct EngineOptions {
   int n_sessions = 1;            // sessions alive at once that the plan must hold
   int prefill_chunk = 0;         // rows computed at once; 0 = the backend's choice
   KvPrecision kv_precision = KvPrecision::kTrained;
+  std::string kv_disk_dir;          // where computed prefixes are kept across runs; empty = nowhere
+  int64_t kv_disk_space_mb = 8192;  // budget of that folder
 };
 
 struct ModelInfo {
@@ -55,7 +58,7 @@ struct ModelInfo {
 struct MemoryPlan {
   uint64_t weights_bytes = 0;     // mapped; the system may drop and reread them
   uint64_t kv_session_bytes = 0;  // rows of one session at n_ctx
-  uint64_t frontier_bytes = 0;    // window and compressor state of one session
+  uint64_t frontier_bytes = 0;    // one session: window, compressor state, kept frontiers
   uint64_t workspace_bytes = 0;   // activations of one chunk
   uint64_t total_bytes = 0;
   uint64_t available_bytes = 0;  // free for use on this machine
@@ -78,6 +81,18 @@ class Engine {
   virtual const text::Tokenizer* tokenizer() const = 0;
 
   virtual Result<std::unique_ptr<Session>> new_session() = 0;
+
+  // Appends to several sessions in one pass of the model, whatever mixture of prefill chunks and
+  // decode rows; each session ends as if it had been alone. At most max_step_tokens() tokens in
+  // all, every session at most once; logits are kept where asked for (of the last token). Sessions
+  // taking part must not be used meanwhile. kNoMemory or kUsage touch no session.
+  struct Append {
+    Session* session = nullptr;
+    std::span<const int32_t> tokens;
+    bool logits = true;
+  };
+  virtual Status step(std::span<const Append> parts) = 0;
+  virtual int max_step_tokens() const = 0;
 };
 
 }  // namespace narwhal

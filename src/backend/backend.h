@@ -48,6 +48,7 @@ class Backend {
   virtual bool is_host() const = 0;
   virtual void copy_in(void* device, const void* host, int64_t n_bytes) = 0;
   virtual void copy_out(void* host, const void* device, int64_t n_bytes) = 0;
+  virtual void copy_device(void* to, const void* from, int64_t n_bytes) = 0;
 
   // Rows of a prefill chunk that this backend likes.
   virtual int preferred_chunk() const = 0;

@@ -19,6 +19,7 @@ class HostBackend : public Backend {
   void copy_out(void* host, const void* device, int64_t n) override {
     std::memcpy(host, device, n);
   }
+  void copy_device(void* to, const void* from, int64_t n) override { std::memcpy(to, from, n); }
 };
 
 std::unique_ptr<Backend> make_ref_backend();

@@ -59,6 +59,9 @@ constexpr Option kOptions[] = {
      "rows of the cache as the model was trained, or unrounded for comparison with references"},
     {"--chunk", "", "run chat inspect logits", kInt, "N", "0", "",
      "prompt tokens computed at once; 0 = the backend's choice"},
+    {"--kv-disk-dir", "", kAnswering, kFile, "DIR", "", "",
+     "folder where computed prompts are kept across runs; without it nowhere"},
+    {"--kv-disk-space-mb", "", kAnswering, kInt, "N", "8192", "", "budget of that folder in MB"},
 
     // What to read.
     {"--prompt", "-p", "run tokenize", kText, "TEXT", "", "",

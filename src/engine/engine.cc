@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "engine/embedded_model.h"
+#include "engine/fingerprint.h"
 #include "engine/vocabulary.h"
 #include "gguf/names.h"
 #include "model/weights.h"
@@ -119,17 +120,23 @@ class LoadedEngine : public Engine {
                                       int64_t{max_pages} * b_.plan.n_sessions, max_pages));
     NW_ASSIGN(runner_, Runner::create(b_.config, weights_, b_.layout, *backend_,
                                       {b_.request.chunk, b_.request.n_logits, b_.plan.n_ctx}));
-    host_ = std::make_unique<SessionHost>(*runner_, *cache_);
-    host_->n_vocab = b_.config.n_vocab;
+    host_.reset(new SessionHost{b_.config, b_.layout, *backend_, *runner_, *cache_});
     host_->n_ctx = b_.plan.n_ctx;
     host_->chunk = b_.request.chunk;
+    host_->frontier_budget = frontier_budget(b_.layout);
+    host_->fingerprint = state_fingerprint(b_.file, b_.layout);
     return ok_status();
   }
 
   const ModelInfo& info() const override { return b_.info; }
   const MemoryPlan& plan() const override { return b_.plan; }
   const text::Tokenizer* tokenizer() const override { return tokenizer_.get(); }
-  Result<std::unique_ptr<Session>> new_session() override { return make_session(*host_); }
+  Result<std::unique_ptr<Session>> new_session() override {
+    NW_ASSIGN(auto timeline, Timeline::create(*host_));
+    return std::unique_ptr<Session>(std::move(timeline));
+  }
+  Status step(std::span<const Append> parts) override { return Timeline::step(*host_, parts); }
+  int max_step_tokens() const override { return runner_->max_rows(); }
 
  private:
   Blueprint b_;

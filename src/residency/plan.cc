@@ -25,7 +25,7 @@ MemoryPlan plan_for(const Config& c, const KvLayout& layout, const PlanRequest& 
   plan.available_bytes = available;
   plan.weights_bytes = q.weights_bytes;
   plan.kv_session_bytes = KvLayout::n_pages(n_ctx) * layout.page_bytes;
-  plan.frontier_bytes = layout.frontier_bytes;
+  plan.frontier_bytes = layout.frontier_bytes + frontier_budget(layout);
   Activations a;
   plan.workspace_bytes = place_activations(c, layout, {q.chunk, q.n_logits, n_ctx}, nullptr, a);
   plan.total_bytes =

@@ -16,6 +16,10 @@ namespace narwhal {
 // the limit of the control group. 0 when the system does not tell.
 uint64_t available_memory();
 
+// Bytes of kept frontiers that a session may hold besides its live one: a dozen in the worst place,
+// forty at multiples of 128.
+inline int64_t frontier_budget(const KvLayout& layout) { return 12 * layout.frontier_bytes; }
+
 struct PlanRequest {
   uint64_t weights_bytes = 0;
   int64_t n_ctx = 0;  // 0 = as much as fits, at most the model's own

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "base/check.h"
 
 namespace narwhal {
@@ -12,6 +15,7 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const KvLayout& layout, Backend
   cache->n_pages_ = n_pages;
   cache->max_pages_ = max_pages;
   cache->slot_pages_.resize(n_slots);
+  cache->n_owners_.resize(n_pages);
   for (int i = n_slots; i-- > 0;) cache->free_slots_.push_back(i);
   for (int64_t i = n_pages; i-- > 0;) cache->free_pages_.push_back(static_cast<int32_t>(i));
   NW_ASSIGN(cache->pages_, backend.allocate(n_pages * layout.page_bytes));
@@ -36,24 +40,61 @@ Result<int> KvCache::acquire() {
 }
 
 void KvCache::release(int slot) {
-  NW_CHECK(resize(slot, 0).ok(), "slot {}", slot);
+  truncate(slot, 0);
   free_slots_.push_back(slot);
 }
 
-Status KvCache::resize(int slot, int64_t n_tokens) {
+int32_t KvCache::take_page() {
+  const int32_t page = free_pages_.back();
+  free_pages_.pop_back();
+  n_owners_[page] = 1;
+  return page;
+}
+
+void KvCache::drop_page(int32_t page) {
+  if (--n_owners_[page] == 0) free_pages_.push_back(page);
+}
+
+Status KvCache::prepare(int slot, int64_t begin, int64_t end) {
   auto& pages = slot_pages_[slot];
-  const auto want = static_cast<size_t>(KvLayout::n_pages(n_tokens));
-  NW_CHECK(want <= static_cast<size_t>(max_pages_), "{} pages of at most {}", want, max_pages_);
-  if (want == pages.size()) return ok_status();
-  if (want > pages.size() + free_pages_.size())
+  const auto first = static_cast<size_t>(begin / kPageTokens),
+             want = static_cast<size_t>(KvLayout::n_pages(end));
+  NW_CHECK(want <= static_cast<size_t>(max_pages_) && first <= pages.size(),
+           "pages {} to {} of {}, limit {}", first, want, pages.size(), max_pages_);
+  size_t n_new = want > pages.size() ? want - pages.size() : 0;
+  for (size_t i = first; i < std::min(want, pages.size()); i++) n_new += n_owners_[pages[i]] > 1;
+  if (n_new == 0) return ok_status();
+  if (n_new > free_pages_.size())
     return no_memory(
         fmt::format("the KV cache is full: {} pages of {} tokens are free, {} needed; close a "
                     "session or lower --ctx",
-                    free_pages_.size(), kPageTokens, want - pages.size()));
-  for (; pages.size() < want; free_pages_.pop_back()) pages.push_back(free_pages_.back());
-  for (; pages.size() > want; pages.pop_back()) free_pages_.push_back(pages.back());
+                    free_pages_.size(), kPageTokens, n_new));
+  for (size_t i = first; i < std::min(want, pages.size()); i++) {
+    if (n_owners_[pages[i]] == 1) continue;
+    const int32_t copy = take_page();
+    backend_.copy_device(pages_ + copy * layout_.page_bytes, pages_ + pages[i] * layout_.page_bytes,
+                         layout_.page_bytes);
+    drop_page(std::exchange(pages[i], copy));
+  }
+  while (pages.size() < want) pages.push_back(take_page());
   upload_table(slot);
   return ok_status();
+}
+
+void KvCache::truncate(int slot, int64_t n_tokens) {
+  auto& pages = slot_pages_[slot];
+  const auto keep = static_cast<size_t>(KvLayout::n_pages(n_tokens));
+  for (; pages.size() > keep; pages.pop_back()) drop_page(pages.back());
+}
+
+void KvCache::share(int from, int to, int64_t n_tokens) {
+  const auto& source = slot_pages_[from];
+  const auto n = static_cast<size_t>(KvLayout::n_pages(n_tokens));
+  NW_CHECK(n <= source.size() && from != to, "{} pages of {}", n, source.size());
+  truncate(to, 0);
+  slot_pages_[to].assign(source.begin(), source.begin() + static_cast<std::ptrdiff_t>(n));
+  for (const int32_t page : slot_pages_[to]) n_owners_[page]++;
+  upload_table(to);
 }
 
 void KvCache::upload_table(int slot) {

@@ -1,5 +1,6 @@
 // KvCache: the memory of all live sequences. Compressed rows live in pages handed out from one
-// pool, the frontier of a sequence in a slot (model/kv_layout.h).
+// pool, the frontier of a sequence in a slot (model/kv_layout.h). Pages are counted: sequences with
+// a common prefix share them until one writes.
 //
 // Not thread-safe: the engine serialises steps and changes of the tables.
 #pragma once
@@ -28,14 +29,21 @@ class KvCache {
   Result<int> acquire();
   void release(int slot);
 
-  // Makes the slot's table cover positions [0, n_tokens): adds pages or gives surplus ones back.
-  Status resize(int slot, int64_t n_tokens);
+  // Makes the pages of tokens [begin, end) present and this slot's own: new ones are added, shared
+  // ones that the range touches are copied. kNoMemory changes nothing.
+  Status prepare(int slot, int64_t begin, int64_t end);
+  // Drops pages past those of the first n_tokens tokens.
+  void truncate(int slot, int64_t n_tokens);
+  // Replaces the pages of `to` by those of the first n_tokens tokens of `from`, shared.
+  void share(int from, int to, int64_t n_tokens);
 
   KvMemory memory() const;
   int64_t n_free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
 
  private:
   KvCache(const KvLayout& layout, Backend& backend) : layout_(layout), backend_(backend) {}
+  int32_t take_page();
+  void drop_page(int32_t page);
   void upload_table(int slot);
 
   const KvLayout& layout_;
@@ -45,6 +53,7 @@ class KvCache {
   std::byte *pages_ = nullptr, *frontiers_ = nullptr, *table_ = nullptr;
   std::vector<int> free_slots_;
   std::vector<int32_t> free_pages_;
+  std::vector<int> n_owners_;  // [page]
   std::vector<std::vector<int32_t>> slot_pages_;
 };
 

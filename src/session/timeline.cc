@@ -3,116 +3,241 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/check.h"
+#include "session/state_image.h"
 
 namespace narwhal {
 namespace {
 
-class Timeline : public Session {
- public:
-  Timeline(SessionHost& host, int slot) : host_(host), slot_(slot) {}
-  ~Timeline() override {
-    std::lock_guard lock(host_.mutex);
-    host_.cache.release(slot_);
-  }
+constexpr int64_t kFrontierGrain =
+    128;  // frontiers are smallest at multiples of the longest window
+constexpr int64_t kFrontierStride = 2048;  // and are kept at least this often along a prefill
 
-  int64_t n_ctx() const override { return host_.n_ctx; }
-  std::span<const int32_t> tokens() const override { return tokens_; }
-  int64_t n_reused() const override { return n_reused_; }
-  std::span<const float> logits() const override { return logits_; }
+int64_t floor_to(int64_t v, int64_t grain) { return v / grain * grain; }
 
-  Status sync(std::span<const int32_t> tokens, const ProgressFn& progress) override {
-    NW_TRY(check(tokens, 0));
-    if (tokens.empty()) return usage("the prompt is empty; give at least one token");
-    const auto common = static_cast<int64_t>(
-        std::mismatch(tokens.begin(), tokens.end(), tokens_.begin(), tokens_.end()).first -
-        tokens.begin());
-    n_reused_ = resume_point(std::min<int64_t>(common, static_cast<int64_t>(tokens.size()) - 1));
-    truncate(n_reused_);
-    return extend(tokens.subspan(n_reused_), progress, {});
-  }
-
-  Status append(std::span<const int32_t> tokens, const ProgressFn& progress,
-                const LogitsFn& each) override {
-    NW_TRY(check(tokens, size()));
-    return extend(tokens, progress, each);
-  }
-
- private:
-  int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
-
-  Status check(std::span<const int32_t> tokens, int64_t before) const {
-    for (size_t i = 0; i < tokens.size(); i++)
-      if (tokens[i] < 0 || tokens[i] >= host_.n_vocab)
-        return usage(fmt::format("token id {} at position {}, expected 0 to {}", tokens[i],
-                                 before + i, host_.n_vocab - 1));
-    if (before + static_cast<int64_t>(tokens.size()) > host_.n_ctx)
-      return usage(
-          fmt::format("{} tokens do not fit a context of {}; raise --ctx or shorten the prompt",
-                      before + tokens.size(), host_.n_ctx));
-    return ok_status();
-  }
-
-  // The largest position not past `wanted` whose state is still in the rings: they look back far
-  // enough from any of the newest kSpareEntries positions.
-  int64_t resume_point(int64_t wanted) const {
-    return wanted >= newest_ - kSpareEntries ? wanted : 0;
-  }
-
-  void truncate(int64_t n_tokens) {
-    tokens_.resize(n_tokens);
-    if (n_tokens == 0) newest_ = 0;
-    logits_.clear();
-  }
-
-  Status extend(std::span<const int32_t> tokens, const ProgressFn& progress, const LogitsFn& each) {
-    const auto total = static_cast<int64_t>(tokens.size());
-    const int64_t limit = each ? std::min(host_.chunk, host_.runner.max_logits()) : host_.chunk;
-    for (int64_t done = 0; done < total;) {
-      const int64_t n = std::min(limit, total - done);
-      NW_TRY(step(tokens.subspan(done, n), done + n == total, each));
-      done += n;
-      if (progress && !progress(done, total) && done < total) return cancelled();
-    }
-    return ok_status();
-  }
-
-  Status step(std::span<const int32_t> tokens, bool last, const LogitsFn& each) {
-    std::lock_guard lock(host_.mutex);
-    const int64_t first = size();
-    NW_TRY(host_.cache.resize(slot_, first + static_cast<int64_t>(tokens.size())));
-    const StepPart part{slot_, first, tokens,
-                        each   ? LogitsOf::kAll
-                        : last ? LogitsOf::kLast
-                               : LogitsOf::kNone};
-    host_.runner.step({&part, 1}, host_.cache.memory());
-    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-    newest_ = std::max(newest_, size());
-    logits_.clear();
-    for (size_t i = 0; each && i < tokens.size(); i++)
-      each(first + static_cast<int64_t>(i), host_.runner.logits(static_cast<int>(i)));
-    if (last) {
-      const auto row = host_.runner.logits(each ? static_cast<int>(tokens.size()) - 1 : 0);
-      logits_.assign(row.begin(), row.end());
-    }
-    return ok_status();
-  }
-
-  SessionHost& host_;
-  int slot_;
-  int64_t n_reused_ = 0;
-  int64_t newest_ = 0;  // one past the highest position that the rings have seen
-  std::vector<int32_t> tokens_;
-  std::vector<float> logits_;
-};
+int64_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
 
 }  // namespace
 
-Result<std::unique_ptr<Session>> make_session(SessionHost& host) {
+Result<std::unique_ptr<Timeline>> Timeline::create(SessionHost& host) {
   std::lock_guard lock(host.mutex);
   NW_ASSIGN(const int slot, host.cache.acquire());
-  return std::unique_ptr<Session>(std::make_unique<Timeline>(host, slot));
+  std::unique_ptr<Timeline> timeline(new Timeline(host, slot));
+  host.live.push_back(timeline.get());
+  return timeline;
+}
+
+Timeline::~Timeline() {
+  std::lock_guard lock(host_.mutex);
+  host_.cache.release(slot_);
+  std::erase(host_.live, this);
+}
+
+Status Timeline::check(std::span<const int32_t> tokens, int64_t before) const {
+  const int n_vocab = host_.config.n_vocab;
+  for (size_t i = 0; i < tokens.size(); i++)
+    if (tokens[i] < 0 || tokens[i] >= n_vocab)
+      return usage(fmt::format("token id {} at position {}, expected 0 to {}", tokens[i],
+                               before + i, n_vocab - 1));
+  if (before + static_cast<int64_t>(tokens.size()) > host_.n_ctx)
+    return usage(
+        fmt::format("{} tokens do not fit a context of {}; raise --ctx or shorten the prompt",
+                    before + tokens.size(), host_.n_ctx));
+  return ok_status();
+}
+
+Status Timeline::sync(std::span<const int32_t> tokens, const ProgressFn& progress) {
+  NW_ASSIGN(const Reuse kept, resume(tokens));
+  return extend(tokens.subspan(kept.n_tokens), progress, {});
+}
+
+Result<Reuse> Timeline::resume(std::span<const int32_t> tokens) {
+  if (tokens.empty()) return usage("the prompt is empty; give at least one token");
+  NW_TRY(check(tokens, 0));
+  const auto start = std::chrono::steady_clock::now();
+  std::lock_guard lock(host_.mutex);
+  const Origin origin = best_origin(tokens, static_cast<int64_t>(tokens.size()) - 1);
+  NW_TRY(move_to(origin, tokens));
+  reuse_ = {
+      origin.position, origin.source,
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()};
+  return reuse_;
+}
+
+Status Timeline::append(std::span<const int32_t> tokens, const ProgressFn& progress,
+                        const LogitsFn& each) {
+  NW_TRY(check(tokens, size()));
+  return extend(tokens, progress, each);
+}
+
+Status Timeline::rewind(int64_t n_tokens, const ProgressFn& progress) {
+  if (n_tokens < 0 || n_tokens > size())
+    return usage(fmt::format("rewind to {} tokens, expected 0 to {}", n_tokens, size()));
+  const std::vector<int32_t> kept(tokens_.begin(), tokens_.begin() + n_tokens);
+  {
+    std::lock_guard lock(host_.mutex);
+    NW_TRY(move_to(best_origin(kept, n_tokens), kept));
+  }
+  return extend(std::span(kept).subspan(tokens_.size()), progress, {});
+}
+
+Result<std::unique_ptr<Session>> Timeline::fork() {
+  NW_ASSIGN(auto copy, create(host_));
+  std::lock_guard lock(host_.mutex);
+  copy->logits_ = logits_;
+  if (size() > 0) NW_TRY(copy->move_to({size(), Reuse::Source::kMemory, this, nullptr}, tokens_));
+  copy->logits_ = logits_;
+  return std::unique_ptr<Session>(std::move(copy));
+}
+
+void Timeline::mark() {
+  std::lock_guard lock(host_.mutex);
+  if (size() > 0) keep_frontier(true);
+}
+
+int64_t Timeline::next_cut(int64_t n_left, int64_t at_most) const {
+  const int64_t end = size() + n_left;
+  int64_t stop =
+      std::min(end, floor_to(size() + at_most, at_most));  // whole chunks at fixed borders
+  // Stop where a frontier is worth keeping: along the way, and once shortly before the end.
+  for (const int64_t border :
+       {floor_to(size(), kFrontierStride) + kFrontierStride, floor_to(end, kFrontierGrain)})
+    if (border > size()) stop = std::min(stop, border);
+  return stop - size();
+}
+
+Status Timeline::extend(std::span<const int32_t> tokens, const ProgressFn& progress,
+                        const LogitsFn& each) {
+  const auto total = static_cast<int64_t>(tokens.size());
+  const int64_t limit = each ? std::min(host_.chunk, host_.runner.max_logits()) : host_.chunk;
+  for (int64_t done = 0; done < total;) {
+    const int64_t first = size(), n = next_cut(total - done, limit);
+    const auto part = tokens.subspan(done, n);
+    const bool last = done + n == total;
+    {
+      std::lock_guard lock(host_.mutex);
+      NW_TRY(host_.cache.prepare(slot_, first, first + n));
+      const LogitsOf want = each ? LogitsOf::kAll : last ? LogitsOf::kLast : LogitsOf::kNone;
+      const StepPart step{slot_, first, part, want};
+      host_.runner.step({&step, 1}, host_.cache.memory());
+      added(part);
+      for (int64_t i = 0; each && i < n; i++)
+        each(first + i, host_.runner.logits(static_cast<int>(i)));
+      if (last) {
+        const auto row = host_.runner.logits(each ? static_cast<int>(n) - 1 : 0);
+        logits_.assign(row.begin(), row.end());
+      }
+    }
+    done += n;
+    if (progress && !progress(done, total) && done < total) return cancelled();
+  }
+  return ok_status();
+}
+
+Status Timeline::step(SessionHost& host, std::span<const Engine::Append> parts) {
+  std::lock_guard lock(host.mutex);
+  std::vector<StepPart> steps;
+  std::vector<Timeline*> timelines;
+  int64_t n_tokens = 0;
+  int n_logits = 0;
+  for (const Engine::Append& part : parts) {
+    auto* t = dynamic_cast<Timeline*>(part.session);
+    NW_CHECK(t && &t->host_ == &host && !part.tokens.empty(),
+             "a session of this engine and tokens for it");
+    NW_CHECK(std::find(timelines.begin(), timelines.end(), t) == timelines.end(),
+             "a session twice in one step");
+    NW_TRY(t->check(part.tokens, t->size()));
+    timelines.push_back(t);
+    steps.push_back(
+        {t->slot_, t->size(), part.tokens, part.logits ? LogitsOf::kLast : LogitsOf::kNone});
+    n_tokens += static_cast<int64_t>(part.tokens.size());
+    n_logits += part.logits;
+  }
+  if (n_tokens > host.runner.max_rows() || n_logits > host.runner.max_logits())
+    return usage(fmt::format("a step of {} tokens with {} logits, at most {} and {}", n_tokens,
+                             n_logits, host.runner.max_rows(), host.runner.max_logits()));
+  for (size_t i = 0; i < steps.size(); i++)
+    NW_TRY(host.cache.prepare(steps[i].slot, steps[i].position,
+                              steps[i].position + static_cast<int64_t>(steps[i].tokens.size())));
+  if (steps.empty()) return ok_status();
+  host.runner.step(steps, host.cache.memory());
+  int row = 0;
+  for (size_t i = 0; i < steps.size(); i++) {
+    timelines[i]->added(steps[i].tokens);
+    if (steps[i].logits == LogitsOf::kNone) continue;
+    const auto logits = host.runner.logits(row++);
+    timelines[i]->logits_.assign(logits.begin(), logits.end());
+  }
+  return ok_status();
+}
+
+// The rings hold the state after `tokens` now.
+void Timeline::added(std::span<const int32_t> tokens) {
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  newest_ = std::max(newest_, size());
+  logits_.clear();
+  if (size() % kFrontierGrain == 0) keep_frontier(false);
+}
+
+std::shared_ptr<const std::vector<std::byte>> Timeline::image() const {
+  auto bytes = std::make_shared<std::vector<std::byte>>(
+      frontier_image_bytes(host_.config, host_.layout, size()));
+  save_frontier(host_.config, host_.layout, host_.cache.memory(), host_.backend, slot_, size(),
+                *bytes);
+  return bytes;
+}
+
+void Timeline::keep_frontier(bool marked) {
+  frontiers_.keep({size(), marked, frontiers_.has(size()) ? nullptr : image()});
+}
+
+void Timeline::consider(Origin& best, std::span<const int32_t> tokens, int64_t limit) {
+  for (Timeline* t : host_.live) {
+    const int64_t common = std::min(common_prefix(tokens, t->tokens_), limit);
+    // Another timeline's rings are copied as they stand, at its end.
+    const bool rings =
+        t == this ? common >= std::max(loaded_, newest_ - kSpareEntries) : common == t->size();
+    if (rings && common > best.position)
+      best = {common, t == this ? Reuse::Source::kLive : Reuse::Source::kMemory, t, nullptr};
+    const KeptFrontier* f = t->frontiers_.nearest(common);
+    if (f && f->position > best.position) best = {f->position, Reuse::Source::kMemory, t, f};
+  }
+}
+
+Timeline::Origin Timeline::best_origin(std::span<const int32_t> tokens, int64_t limit) {
+  Origin best;
+  consider(best, tokens, limit);
+  return best;
+}
+
+Status Timeline::move_to(const Origin& origin, std::span<const int32_t> tokens) {
+  const KvMemory memory = host_.cache.memory();
+  std::shared_ptr<const std::vector<std::byte>> state;  // outlives the frontier list it comes from
+  if (origin.from && origin.frontier) state = origin.frontier->image;
+  if (origin.from && !origin.frontier && origin.from != this) state = origin.from->image();
+  if (origin.from && origin.from != this) {
+    host_.cache.share(origin.from->slot_, slot_, origin.position);
+    frontiers_.inherit(origin.from->frontiers_, origin.position);
+  }
+  tokens_.assign(tokens.begin(), tokens.begin() + origin.position);
+  truncate(origin.position);
+  if (state) {
+    load_frontier(host_.config, host_.layout, memory, host_.backend, slot_, origin.position,
+                  *state);
+    loaded_ = newest_ = origin.position;
+  }
+  return ok_status();
+}
+
+void Timeline::truncate(int64_t n_tokens) {
+  host_.cache.truncate(slot_, n_tokens);
+  frontiers_.truncate(n_tokens);
+  if (n_tokens == 0) loaded_ = newest_ = 0;
+  logits_.clear();
 }
 
 }  // namespace narwhal

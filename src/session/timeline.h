@@ -3,24 +3,93 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <vector>
 
+#include "narwhal/engine.h"
 #include "narwhal/session.h"
+#include "session/frontiers.h"
 #include "session/kv_cache.h"
 #include "session/runner.h"
 
 namespace narwhal {
 
-// What all sessions of an engine share. Steps take turns under the mutex.
+class Timeline;
+
+// What all sessions of an engine share. The mutex guards everything here and, while a step or a
+// change of state runs, the timelines: sessions take turns.
 struct SessionHost {
+  const Config& config;
+  const KvLayout& layout;
+  Backend& backend;
   Runner& runner;
   KvCache& cache;
-  int n_vocab = 0;
   int64_t n_ctx = 0;
-  int chunk = 0;  // rows of a prefill step
-  std::mutex mutex{};
+  int chunk = 0;                // rows of a prefill step
+  int64_t frontier_budget = 0;  // bytes of kept frontiers per session
+  uint64_t fingerprint = 0;     // of model and state format
+  std::vector<Timeline*> live = {};
+  std::mutex mutex = {};
 };
 
-Result<std::unique_ptr<Session>> make_session(SessionHost& host);
+class Timeline : public Session {
+ public:
+  static Result<std::unique_ptr<Timeline>> create(SessionHost& host);
+  ~Timeline() override;
+
+  int64_t n_ctx() const override { return host_.n_ctx; }
+  std::span<const int32_t> tokens() const override { return tokens_; }
+  const Reuse& reuse() const override { return reuse_; }
+  std::span<const float> logits() const override { return logits_; }
+
+  Status sync(std::span<const int32_t> tokens, const ProgressFn& progress) override;
+  Result<Reuse> resume(std::span<const int32_t> tokens) override;
+  Status append(std::span<const int32_t> tokens, const ProgressFn& progress,
+                const LogitsFn& each) override;
+  Status rewind(int64_t n_tokens, const ProgressFn& progress) override;
+  Result<std::unique_ptr<Session>> fork() override;
+  void mark() override;
+  int64_t next_cut(int64_t n_left, int64_t at_most) const override;
+  Status snapshot(const std::string& path) const override;
+  Status restore(const std::string& path) override;
+
+  // One pass for several timelines of the same host (Engine::step).
+  static Status step(SessionHost& host, std::span<const Engine::Append> parts);
+
+ private:
+  // A point to continue from: this timeline itself, one of its frontiers, or another timeline's.
+  struct Origin {
+    int64_t position = 0;
+    Reuse::Source source = Reuse::Source::kNone;
+    Timeline* from = nullptr;
+    const KeptFrontier* frontier = nullptr;  // null: the rings as they stand
+  };
+
+  Timeline(SessionHost& host, int slot)
+      : host_(host), slot_(slot), frontiers_(host.frontier_budget) {}
+
+  int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
+  Status check(std::span<const int32_t> tokens, int64_t before) const;
+  Status extend(std::span<const int32_t> tokens, const ProgressFn& progress, const LogitsFn& each);
+
+  Origin best_origin(std::span<const int32_t> tokens, int64_t limit);
+  void consider(Origin& best, std::span<const int32_t> tokens, int64_t limit);
+  Status move_to(const Origin& origin, std::span<const int32_t> tokens);
+  void added(std::span<const int32_t> tokens);
+  void truncate(int64_t n_tokens);
+  void keep_frontier(bool marked);
+  std::shared_ptr<const std::vector<std::byte>> image() const;
+
+  SessionHost& host_;
+  int slot_;
+  Reuse reuse_;
+  // The rings can be returned to any position from loaded_, where they were last filled from an image, or
+  // kSpareEntries before newest_, one past the highest position they have seen, whichever is later.
+  int64_t loaded_ = 0, newest_ = 0;
+  std::vector<int32_t> tokens_;
+  std::vector<float> logits_;
+  Frontiers frontiers_;
+};
 
 }  // namespace narwhal

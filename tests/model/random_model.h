@@ -109,7 +109,7 @@ class Rig {
   std::vector<float> step(const std::vector<StepPart>& parts) {
     int n = 0;
     for (const StepPart& p : parts) {
-      EXPECT_TRUE(cache_->resize(p.slot, p.position + static_cast<int64_t>(p.tokens.size())).ok());
+      EXPECT_TRUE(cache_->prepare(p.slot, p.position, p.position + static_cast<int64_t>(p.tokens.size())).ok());
       n += p.logits == LogitsOf::kAll ? static_cast<int>(p.tokens.size())
                                       : p.logits == LogitsOf::kLast;
     }

@@ -1,0 +1,79 @@
+// Dot-product and reading loops of AArch64. The assembler is told of the extension where it is
+// used, so that the file needs no compiler options.
+#if defined(__aarch64__)
+
+#include <arm_neon.h>
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+#include "bench/limits.h"
+
+namespace narwhal::bench {
+namespace {
+
+// 16 sums of 16 products.
+void neon_sdot(int64_t n) {
+  const int8x16_t a = vdupq_n_s8(1), b = vdupq_n_s8(2);
+  int32x4_t sum[16] = {};
+  for (int64_t i = 0; i < n; i++) {
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; j++)
+      asm volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
+                   : "+w"(sum[j])
+                   : "w"(a), "w"(b));
+  }
+}
+
+// 16 sums of 2 x 2, times 8 products.
+void neon_smmla(int64_t n) {
+  const int8x16_t a = vdupq_n_s8(1), b = vdupq_n_s8(2);
+  int32x4_t sum[16] = {};
+  for (int64_t i = 0; i < n; i++) {
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; j++)
+      asm volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %2.16b"
+                   : "+w"(sum[j])
+                   : "w"(a), "w"(b));
+  }
+}
+
+#if defined(__APPLE__)
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t n = sizeof value;
+  return sysctlbyname(name, &value, &n, nullptr, 0) == 0 && value != 0;
+}
+bool has_dot() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+bool has_i8mm() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(__linux__)
+bool has_dot() { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
+bool has_i8mm() { return (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
+#else
+bool has_dot() { return false; }
+bool has_i8mm() { return false; }
+#endif
+
+}  // namespace
+
+std::vector<PeakKernel> peak_kernels() {
+  std::vector<PeakKernel> kernels;
+  if (has_dot()) kernels.push_back({"neon sdot", false, 16 * 16, neon_sdot});
+  if (has_i8mm()) kernels.push_back({"neon smmla", false, 16 * 32, neon_smmla});
+  return kernels;
+}
+
+uint64_t sum_lines(const void* p, int64_t n) {
+  const auto* v = static_cast<const uint64_t*>(p);
+  uint64x2_t sum[4] = {};
+  for (int64_t i = 0; i < n; i++)
+    for (int j = 0; j < 4; j++) sum[j] = vaddq_u64(sum[j], vld1q_u64(v + 8 * i + 2 * j));
+  return vaddvq_u64(vaddq_u64(vaddq_u64(sum[0], sum[1]), vaddq_u64(sum[2], sum[3])));
+}
+
+}  // namespace narwhal::bench
+
+#endif

@@ -1,0 +1,186 @@
+#include "bench/report.h"
+
+#include <fmt/format.h>
+
+#include "base/json.h"
+#include "bench/setting_json.h"
+#include "bench/traffic.h"
+
+namespace narwhal::bench {
+namespace {
+
+Json spread_json(const Spread& s) {
+  Json j = Json::object();
+  j.set("median", Json::of(s.median));
+  j.set("min", Json::of(s.min));
+  j.set("max", Json::of(s.max));
+  return j;
+}
+
+Json frontier_json(const Frontier& f, const Setting& s) {
+  const Limits& limits = s.limits;
+  Json prefill = Json::object();
+  prefill.set("tokens", Json::of(f.point.interval()));
+  prefill.set("tokens_per_s", spread_json(f.point.prefill_tps));
+  prefill.set("gop_per_token", Json::of(f.prefill_gop));
+  prefill.set("gop_per_s", Json::of(prefill_gops(f)));
+  prefill.set("of_vector_peak", Json::of(prefill_of_vector(f, limits)));
+  prefill.set("of_matrix_peak",
+              limits.matrix_gops() > 0 ? Json::of(prefill_of_matrix(f, limits)) : Json());
+  prefill.set("joules_per_token", s.has_meter ? spread_json(f.point.prefill_joules) : Json());
+  Json decode = Json::object();
+  decode.set("tokens", Json::of(int64_t{f.point.n_decode}));
+  decode.set("tokens_per_s", spread_json(f.point.decode_tps));
+  decode.set("weight_bytes", Json::of(f.weight_bytes));
+  decode.set("kv_bytes", Json::of(f.kv_bytes));
+  decode.set("gb_per_s", Json::of(decode_gb_per_s(f)));
+  decode.set("of_read_bandwidth", Json::of(decode_of_read(f, limits)));
+  decode.set("joules_per_token", s.has_meter ? spread_json(f.point.decode_joules) : Json());
+  Json j = Json::object();
+  j.set("ctx", Json::of(f.point.ctx));
+  j.set("prefill", std::move(prefill));
+  j.set("decode", std::move(decode));
+  return j;
+}
+
+std::string range(const Spread& s) { return fmt::format("{:.4g}-{:.4g}", s.min, s.max); }
+
+std::string percent(double x) { return x > 0 ? fmt::format("{:.1f}%", 100 * x) : "-"; }
+
+}  // namespace
+
+double decode_gb_per_s(const Frontier& f) {
+  return static_cast<double>(f.weight_bytes + f.kv_bytes) * f.point.decode_tps.median * 1e-9;
+}
+double decode_of_read(const Frontier& f, const Limits& limits) {
+  return fraction(decode_gb_per_s(f), limits.read.gb_per_s);
+}
+double prefill_gops(const Frontier& f) { return f.prefill_gop * f.point.prefill_tps.median; }
+double prefill_of_vector(const Frontier& f, const Limits& limits) {
+  return fraction(prefill_gops(f), limits.vector_gops());
+}
+double prefill_of_matrix(const Frontier& f, const Limits& limits) {
+  return fraction(prefill_gops(f), limits.matrix_gops());
+}
+
+std::string setting_text(const Setting& s) {
+  constexpr double kGiB = double(1 << 30);
+  std::string out = fmt::format(
+      "machine   {}, {} cores, {} hardware threads, {:.1f} GiB memory, {}\n"
+      "build     narwhal {}, commit {}, {}\n"
+      "backend   {}, {} threads, kernels: {}\n"
+      "reads     {:.1f} GB/s, sum over {:.2f} GiB by all threads{}\n",
+      s.machine.cpu, s.machine.n_cores, s.machine.n_threads,
+      static_cast<double>(s.machine.memory) / kGiB, s.machine.system, s.version, s.commit,
+      build_compiler(), s.backend, s.n_threads, s.level, s.limits.read.gb_per_s,
+      static_cast<double>(s.limits.read.n_bytes) / kGiB,
+      s.limits.read.reduced ? " (less than 4 GiB: memory did not allow it)" : "");
+  out += "integers  ";
+  for (const IntegerPeak& p : s.limits.peaks)
+    out += fmt::format("{}{} {:.0f} Gop/s", &p == s.limits.peaks.data() ? "" : ", ", p.level,
+                       p.gops);
+  if (s.limits.peaks.empty()) out += "no loop for this processor";
+  out += s.has_meter ? "\nenergy    RAPL, all packages\n"
+                     : "\nenergy    not available (no readable RAPL counter)\n";
+  return out;
+}
+
+std::string report_table(const Report& r) {
+  std::string out = setting_text(r.setting);
+  out += fmt::format(
+      "model     {} ({}, {:.2f} GiB), opened in {:.0f} ms\n"
+      "walk      {}; {} walk{}, medians (range)\n\n",
+      r.model, r.path, static_cast<double>(r.model_bytes) / (1 << 30), r.open_seconds * 1e3,
+      r.prompt, r.repeat, r.repeat == 1 ? "" : "s");
+  const bool matrix = r.setting.limits.matrix_gops() > 0;
+  out += fmt::format("{:>9}  {:>9} {:>19} {:>8} {:>8}{}  {:>9} {:>19} {:>9} {:>8} {:>8}\n", "context",
+                     "prefill/s", "range", "Gop/s", "of peak", matrix ? "   of AMX" : "",
+                     "decode/s", "range", "MB/token", "GB/s", "of reads");
+  for (const Frontier& f : r.frontiers) {
+    const Limits& l = r.setting.limits;
+    out += fmt::format(
+        "{:>9}  {:>9.4g} {:>19} {:>8.1f} {:>8}{}  {:>9.4g} {:>19} {:>9.1f} {:>8.2f} {:>8}\n",
+        f.point.ctx, f.point.prefill_tps.median, range(f.point.prefill_tps), prefill_gops(f),
+        percent(prefill_of_vector(f, l)),
+        matrix ? fmt::format(" {:>8}", percent(prefill_of_matrix(f, l))) : "",
+        f.point.decode_tps.median, range(f.point.decode_tps),
+        static_cast<double>(f.weight_bytes + f.kv_bytes) * 1e-6, decode_gb_per_s(f),
+        percent(decode_of_read(f, l)));
+    if (r.setting.has_meter)
+      out += fmt::format("{:>9}  {:.3g} J per prompt token, {:.3g} J per decoded token\n", "",
+                         f.point.prefill_joules.median, f.point.decode_joules.median);
+  }
+  return out;
+}
+
+std::string csv_line(const std::vector<std::string>& fields) {
+  std::string line;
+  for (const std::string& f : fields) {
+    if (&f != fields.data()) line += ',';
+    if (f.find_first_of(",\"\r\n") == f.npos) {
+      line += f;
+      continue;
+    }
+    line += '"';
+    for (const char c : f) {
+      if (c == '"') line += '"';
+      line += c;
+    }
+    line += '"';
+  }
+  return line + "\n";
+}
+
+std::string report_csv(const Report& r) {
+  const Setting& s = r.setting;
+  std::string out = csv_line({"date",           "commit",         "machine",        "cores",
+                              "memory_gib",     "backend",        "level",          "threads",
+                              "model",          "model_bytes",    "ctx",            "prefill_tokens",
+                              "prefill_tps",    "prefill_min",    "prefill_max",    "prefill_gops",
+                              "of_vector_peak", "of_matrix_peak", "decode_tps",     "decode_min",
+                              "decode_max",     "bytes_per_token", "decode_gbs",    "of_read",
+                              "read_gbs",       "vector_gops",    "matrix_gops",    "prefill_joules",
+                              "decode_joules",  "repeat"});
+  const auto number = [](double v) { return fmt::format("{:.5g}", v); };
+  const auto joules = [&](double v) { return s.has_meter ? number(v) : std::string(); };
+  for (const Frontier& f : r.frontiers) {
+    const bool matrix = s.limits.matrix_gops() > 0;
+    out += csv_line(
+        {s.date, s.commit, s.machine.cpu, fmt::to_string(s.machine.n_cores),
+         number(static_cast<double>(s.machine.memory) / (1 << 30)), s.backend, s.level,
+         fmt::to_string(s.n_threads), r.model, fmt::to_string(r.model_bytes),
+         fmt::to_string(f.point.ctx), fmt::to_string(f.point.interval()),
+         number(f.point.prefill_tps.median), number(f.point.prefill_tps.min),
+         number(f.point.prefill_tps.max), number(prefill_gops(f)),
+         number(prefill_of_vector(f, s.limits)),
+         matrix ? number(prefill_of_matrix(f, s.limits)) : "", number(f.point.decode_tps.median),
+         number(f.point.decode_tps.min), number(f.point.decode_tps.max),
+         fmt::to_string(f.weight_bytes + f.kv_bytes), number(decode_gb_per_s(f)),
+         number(decode_of_read(f, s.limits)), number(s.limits.read.gb_per_s),
+         number(s.limits.vector_gops()), matrix ? number(s.limits.matrix_gops()) : "",
+         joules(f.point.prefill_joules.median), joules(f.point.decode_joules.median),
+         fmt::to_string(r.repeat)});
+  }
+  return out;
+}
+
+std::string report_json(const Report& r) {
+  Json j = setting_json(r.setting);
+  Json model = Json::object();
+  model.set("name", Json::of(r.model));
+  model.set("path", Json::of(r.path));
+  model.set("bytes", Json::of(static_cast<int64_t>(r.model_bytes)));
+  model.set("types", Json::of(r.types));
+  model.set("open_ms", Json::of(r.open_seconds * 1e3));
+  j.set("model", std::move(model));
+  j.set("prompt", Json::of(r.prompt));
+  j.set("chunk", Json::of(int64_t{r.chunk}));
+  j.set("repeat", Json::of(int64_t{r.repeat}));
+  j.set("warmup", Json::of(int64_t{r.warmup}));
+  Json list = Json::array();
+  for (const Frontier& f : r.frontiers) list.push(frontier_json(f, r.setting));
+  j.set("frontiers", std::move(list));
+  return j.dump() + "\n";
+}
+
+}  // namespace narwhal::bench

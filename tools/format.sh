@@ -1,0 +1,5 @@
+#!/bin/sh
+# Fails and names the places where a source file is not as clang-format would write it.
+set -eu
+cd "$(dirname "$0")/.."
+git ls-files '*.cc' '*.h' | xargs clang-format --dry-run -Werror
