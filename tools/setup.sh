@@ -38,8 +38,8 @@ install_apt() {
 
 install_brew() {
   missing=""
-  for package in cmake ninja pkg-config fmt nlohmann-json cli11 libedit utf8proc sqlite xxhash googletest \
-    google-benchmark; do
+  for package in cmake ninja pkg-config fmt nlohmann-json cli11 libedit utf8proc sqlite \
+    xxhash googletest google-benchmark; do
     brew list --versions "$package" >/dev/null 2>&1 || missing="$missing $package"
   done
   # Homebrew keeps its libedit out of the way of the system's.

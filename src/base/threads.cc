@@ -32,7 +32,24 @@ int default_thread_count() {
   return std::max(1u, std::thread::hardware_concurrency());
 }
 
+namespace {
+
+// Looks at a variable before giving up: about 50 us, longer than the serial stretches of a step.
+constexpr int kSpins = 2000;
+
+void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
+#endif
+}
+
+}  // namespace
+
 ThreadPool::ThreadPool(int n_threads) {
+  // More threads than processors: looking would keep the others from working.
+  spins_ = n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? kSpins : 0;
   for (int i = 1; i < n_threads; i++) workers_.emplace_back([this, i] { work(i); });
 }
 
@@ -59,32 +76,51 @@ void ThreadPool::run(int64_t n, int64_t grain, const Body& body) {
     for (int64_t begin = 0; begin < n; begin += grain) body(begin, std::min(begin + grain, n), 0);
     return;
   }
-  {
-    std::lock_guard lock(mutex_);
-    body_ = &body;
-    n_ = n;
-    grain_ = grain;
-    next_.store(0, std::memory_order_relaxed);
-    n_busy_ = static_cast<int>(workers_.size());
-    generation_++;
+  body_ = &body;
+  n_ = n;
+  grain_ = grain;
+  next_.store(0, std::memory_order_relaxed);
+  open_ = ++n_rounds_;  // sequentially consistent, as the sleeper's count: one sees the other
+  if (n_sleeping_ > 0) {
+    { std::lock_guard lock(mutex_); }
+    wake_.notify_all();
   }
-  wake_.notify_all();
   take_chunks(0);
+  open_ = 0;
+  for (int spin = 0; active_ > 0; spin++) {
+    if (spin < spins_)
+      pause();
+    else
+      std::this_thread::yield();  // its thread may need this processor
+  }
+}
+
+bool ThreadPool::wait_for_round(uint64_t last) {
+  const auto has_new = [&] {
+    const uint64_t round = open_;
+    return round != 0 && round != last;
+  };
+  for (int spin = 0; spin < spins_; spin++) {
+    if (has_new()) return true;
+    if (stop_.load(std::memory_order_relaxed)) return false;
+    pause();
+  }
   std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return n_busy_ == 0; });
+  n_sleeping_++;
+  wake_.wait(lock, [&] { return stop_ || has_new(); });
+  n_sleeping_--;
+  return !stop_;
 }
 
 void ThreadPool::work(int thread) {
-  uint64_t seen = 0;
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    wake_.wait(lock, [&] { return stop_ || generation_ != seen; });
-    if (stop_) return;
-    seen = generation_;
-    lock.unlock();
-    take_chunks(thread);
-    lock.lock();
-    if (--n_busy_ == 0) done_.notify_one();
+  uint64_t last = 0;
+  while (wait_for_round(last)) {
+    active_++;
+    if (const uint64_t round = open_; round != 0) {
+      last = round;
+      take_chunks(thread);
+    }
+    active_--;
   }
 }
 
