@@ -59,10 +59,17 @@ uint64_t available_memory() {
     if (key == "MemAvailable:" && meminfo >> kib) available = kib << 10;
     std::getline(meminfo, unit);
   }
-  uint64_t limit = 0, used = 0;
+  // A control group counts the page cache as used, though it is dropped on demand.
+  uint64_t limit = 0, used = 0, cache = 0;
+  std::ifstream stat("/sys/fs/cgroup/memory.stat");
+  uint64_t n_bytes = 0;
+  for (std::string key; stat >> key >> n_bytes;)
+    if (key == "active_file" || key == "inactive_file") cache += n_bytes;
   if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit &&
-      std::ifstream("/sys/fs/cgroup/memory.current") >> used)
+      std::ifstream("/sys/fs/cgroup/memory.current") >> used) {
+    used -= std::min(used, cache);
     available = std::min(available, limit > used ? limit - used : 0);
+  }
 #elif defined(__APPLE__)
   size_t size = sizeof available;
   if (sysctlbyname("hw.memsize", &available, &size, nullptr, 0) != 0) available = 0;

@@ -1,0 +1,60 @@
+#include "residency/plan.h"
+
+#include <gtest/gtest.h>
+
+namespace narwhal {
+namespace {
+
+constexpr uint64_t kGib = uint64_t{1} << 30;
+
+class Plan : public testing::Test {
+ protected:
+  MemoryPlan plan(uint64_t available, int64_t n_ctx = 0, int n_sessions = 1) {
+    request_.weights_bytes = 81 * kGib;
+    request_.n_ctx = n_ctx;
+    request_.n_sessions = n_sessions;
+    request_.chunk = 256;
+    request_.n_logits = 64;
+    return make_plan(config_, layout_, request_, available);
+  }
+  Config config_ = flash_config();
+  KvLayout layout_ = make_kv_layout(config_, KvPrecision::kTrained);
+  PlanRequest request_;
+};
+
+TEST_F(Plan, AMillionTokensAreUnderFourGigabytes) {
+  const MemoryPlan p = plan(128 * kGib);
+  EXPECT_EQ(p.n_ctx, 1048576);
+  EXPECT_TRUE(p.fits());
+  EXPECT_LE(p.kv_session_bytes, 3'900'000'000u);
+  EXPECT_EQ(p.total_bytes,
+            p.weights_bytes + p.workspace_bytes + p.kv_session_bytes + p.frontier_bytes);
+}
+
+TEST_F(Plan, SessionsAreCountedOneByOne) {
+  const MemoryPlan one = plan(128 * kGib, 65536), four = plan(128 * kGib, 65536, 4);
+  EXPECT_EQ(four.total_bytes - one.total_bytes, 3 * (one.kv_session_bytes + one.frontier_bytes));
+}
+
+TEST_F(Plan, TakesTheLongestContextThatFits) {
+  const MemoryPlan p = plan(83 * kGib);
+  EXPECT_TRUE(p.fits());
+  EXPECT_LT(p.n_ctx, 1048576);
+  EXPECT_FALSE(plan(83 * kGib, p.n_ctx + kPageTokens).fits()) << "one page more does not fit";
+}
+
+TEST_F(Plan, RefusalsSayWhatWouldFit) {
+  const MemoryPlan tight = plan(83 * kGib, 1048576);
+  const Status status = check_plan(config_, layout_, request_, tight);
+  EXPECT_EQ(status.code(), Code::kNoMemory);
+  EXPECT_NE(status.message().find("use --ctx "), std::string::npos) << status.message();
+  const Status hopeless = check_plan(config_, layout_, request_, plan(16 * kGib));
+  EXPECT_EQ(hopeless.code(), Code::kNoMemory);
+  EXPECT_NE(hopeless.message().find("smaller model"), std::string::npos) << hopeless.message();
+  EXPECT_EQ(check_plan(config_, layout_, request_, plan(128 * kGib, 2000000)).code(), Code::kUsage);
+  EXPECT_TRUE(check_plan(config_, layout_, request_, plan(0, 1048576)).ok())
+      << "0 = the system does not tell";
+}
+
+}  // namespace
+}  // namespace narwhal
