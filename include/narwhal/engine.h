@@ -29,14 +29,14 @@ class Tokenizer;
 enum class KvPrecision { kTrained, kF32 };
 
 struct EngineOptions {
-  std::string model;             // path of a GGUF; empty = the embedded Minnow
+  std::string model = {};        // path of a GGUF; empty = the embedded Minnow
   std::string backend = "auto";  // auto, cpu, ref
   int n_threads = 0;             // 0 = one per physical core
   int64_t n_ctx = 0;             // tokens per session; 0 = what the model and the memory allow
   int n_sessions = 1;            // sessions alive at once that the plan must hold
   int prefill_chunk = 0;         // rows computed at once; 0 = the backend's choice
   KvPrecision kv_precision = KvPrecision::kTrained;
-  std::string kv_disk_dir;          // where computed prefixes are kept across runs; empty = nowhere
+  std::string kv_disk_dir = {};     // where computed prefixes are kept across runs; empty = nowhere
   int64_t kv_disk_space_mb = 8192;  // budget of that folder
 };
 
@@ -88,7 +88,7 @@ class Engine {
   // taking part must not be used meanwhile. kNoMemory or kUsage touch no session.
   struct Append {
     Session* session = nullptr;
-    std::span<const int32_t> tokens;
+    std::span<const int32_t> tokens = {};
     bool logits = true;
   };
   virtual Status step(std::span<const Append> parts) = 0;
