@@ -6,7 +6,7 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "narwhal: $*"; exit 1; }
 
 run_packages="build-essential cmake ninja-build pkg-config libfmt-dev nlohmann-json3-dev \
-libcli11-dev libedit-dev libutf8proc-dev libsqlite3-dev libxxhash-dev"
+libcli11-dev libedit-dev libutf8proc-dev libboost1.81-dev libsqlite3-dev libxxhash-dev"
 test_packages="$run_packages libgtest-dev libbenchmark-dev"
 clang_packages="$test_packages clang clang-tidy clang-format libclang-rt-14-dev"
 
@@ -38,7 +38,7 @@ install_apt() {
 
 install_brew() {
   missing=""
-  for package in cmake ninja pkg-config fmt nlohmann-json cli11 libedit utf8proc sqlite \
+  for package in cmake ninja pkg-config fmt nlohmann-json cli11 libedit utf8proc boost sqlite \
     xxhash googletest google-benchmark; do
     brew list --versions "$package" >/dev/null 2>&1 || missing="$missing $package"
   done

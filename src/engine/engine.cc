@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <random>
 
 #include "base/check.h"
 #include "engine/embedded_model.h"
@@ -109,8 +110,8 @@ Result<Blueprint> draw(const EngineOptions& options, int preferred_chunk) {
 
 class LoadedEngine : public Engine {
  public:
-  LoadedEngine(Blueprint blueprint, std::unique_ptr<Backend> backend)
-      : b_(std::move(blueprint)), backend_(std::move(backend)) {}
+  LoadedEngine(EngineOptions options, Blueprint blueprint, std::unique_ptr<Backend> backend)
+      : options_(std::move(options)), b_(std::move(blueprint)), backend_(std::move(backend)) {}
 
   Status load() {
     NW_ASSIGN(tokenizer_, read_tokenizer(b_.file, b_.config.n_vocab));
@@ -125,7 +126,9 @@ class LoadedEngine : public Engine {
     host_->chunk = b_.request.chunk;
     host_->frontier_budget = frontier_budget(b_.layout);
     host_->fingerprint = state_fingerprint(b_.file, b_.layout);
-    return ok_status();
+    // Conversations of different runs must not replace each other's entries on disk.
+    host_->next_conversation = uint64_t{std::random_device{}()} << 32;
+    return open_store();
   }
 
   const ModelInfo& info() const override { return b_.info; }
@@ -139,12 +142,26 @@ class LoadedEngine : public Engine {
   int max_step_tokens() const override { return runner_->max_rows(); }
 
  private:
+  Status open_store() {
+    if (options_.kv_disk_dir.empty()) return ok_status();
+    KvStoreOptions o;
+    o.dir = options_.kv_disk_dir;
+    o.budget_bytes = static_cast<uint64_t>(options_.kv_disk_space_mb) << 20;
+    o.fingerprint = host_->fingerprint;
+    o.min_frontier_gap = 128;  // a repeated prompt computes less than that again
+    NW_ASSIGN(store_, KvStore::open(std::move(o)));
+    host_->store = store_.get();
+    return ok_status();
+  }
+
+  EngineOptions options_;
   Blueprint b_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   Weights weights_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Runner> runner_;
+  std::unique_ptr<KvStore> store_;
   std::unique_ptr<SessionHost> host_;
 };
 
@@ -154,7 +171,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
   NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = options.n_threads}));
   NW_ASSIGN(Blueprint blueprint, draw(options, backend->preferred_chunk()));
   NW_TRY(check_plan(blueprint.config, blueprint.layout, blueprint.request, blueprint.plan));
-  auto engine = std::make_unique<LoadedEngine>(std::move(blueprint), std::move(backend));
+  auto engine = std::make_unique<LoadedEngine>(options, std::move(blueprint), std::move(backend));
   NW_TRY(engine->load());
   return std::unique_ptr<Engine>(std::move(engine));
 }

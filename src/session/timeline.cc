@@ -33,6 +33,7 @@ Result<std::unique_ptr<Timeline>> Timeline::create(SessionHost& host) {
 
 Timeline::~Timeline() {
   std::lock_guard lock(host_.mutex);
+  persist_frontier(FrontierKind::kTurnEnd);
   host_.cache.release(slot_);
   std::erase(host_.live, this);
 }
@@ -59,12 +60,21 @@ Result<Reuse> Timeline::resume(std::span<const int32_t> tokens) {
   if (tokens.empty()) return usage("the prompt is empty; give at least one token");
   NW_TRY(check(tokens, 0));
   const auto start = std::chrono::steady_clock::now();
-  std::lock_guard lock(host_.mutex);
-  const Origin origin = best_origin(tokens, static_cast<int64_t>(tokens.size()) - 1);
-  NW_TRY(move_to(origin, tokens));
-  reuse_ = {
-      origin.position, origin.source,
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count()};
+  const auto limit = static_cast<int64_t>(tokens.size()) - 1;
+  auto hit = host_.store ? host_.store->find(tokens, limit) : std::nullopt;
+  std::unique_lock lock(host_.mutex);
+  Origin origin = best_origin(tokens, limit);
+  bool from_disk = hit && hit->n_tokens() > origin.position;
+  if (from_disk) {
+    lock.unlock();
+    from_disk = restore_from(*hit, tokens);
+    lock.lock();
+    // A restore that failed has emptied this timeline; others may still help.
+    if (!from_disk) origin = best_origin(tokens, limit);
+  }
+  if (!from_disk) NW_TRY(move_to(origin, tokens));
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+  reuse_ = {size(), from_disk ? Reuse::Source::kDisk : origin.source, took.count()};
   return reuse_;
 }
 
@@ -88,7 +98,6 @@ Status Timeline::rewind(int64_t n_tokens, const ProgressFn& progress) {
 Result<std::unique_ptr<Session>> Timeline::fork() {
   NW_ASSIGN(auto copy, create(host_));
   std::lock_guard lock(host_.mutex);
-  copy->logits_ = logits_;
   if (size() > 0) NW_TRY(copy->move_to({size(), Reuse::Source::kMemory, this, nullptr}, tokens_));
   copy->logits_ = logits_;
   return std::unique_ptr<Session>(std::move(copy));
@@ -97,6 +106,7 @@ Result<std::unique_ptr<Session>> Timeline::fork() {
 void Timeline::mark() {
   std::lock_guard lock(host_.mutex);
   if (size() > 0) keep_frontier(true);
+  persist_frontier(FrontierKind::kTurnEnd);
 }
 
 int64_t Timeline::next_cut(int64_t n_left, int64_t at_most) const {
@@ -134,6 +144,10 @@ Status Timeline::extend(std::span<const int32_t> tokens, const ProgressFn& progr
     }
     done += n;
     if (progress && !progress(done, total) && done < total) return cancelled();
+  }
+  if (total > kFrontierGrain) {  // a prompt, not a sampled token
+    std::lock_guard lock(host_.mutex);
+    persist_frontier(FrontierKind::kPrefill);
   }
   return ok_status();
 }
@@ -181,6 +195,7 @@ void Timeline::added(std::span<const int32_t> tokens) {
   newest_ = std::max(newest_, size());
   logits_.clear();
   if (size() % kFrontierGrain == 0) keep_frontier(false);
+  if (size() % kFrontierStride == 0) persist_frontier(FrontierKind::kPrefill);
 }
 
 std::shared_ptr<const std::vector<std::byte>> Timeline::image() const {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "kvstore/kv_store.h"
 #include "narwhal/engine.h"
 #include "narwhal/session.h"
 #include "session/frontiers.h"
@@ -29,6 +30,8 @@ struct SessionHost {
   int chunk = 0;                // rows of a prefill step
   int64_t frontier_budget = 0;  // bytes of kept frontiers per session
   uint64_t fingerprint = 0;     // of model and state format
+  KvStore* store = nullptr;     // prefixes on disk; may be null
+  uint64_t next_conversation = 1;
   std::vector<Timeline*> live = {};
   std::mutex mutex = {};
 };
@@ -67,7 +70,10 @@ class Timeline : public Session {
   };
 
   Timeline(SessionHost& host, int slot)
-      : host_(host), slot_(slot), frontiers_(host.frontier_budget) {}
+      : host_(host),
+        slot_(slot),
+        conversation_(host.next_conversation++),
+        frontiers_(host.frontier_budget) {}
 
   int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
   Status check(std::span<const int32_t> tokens, int64_t before) const;
@@ -79,13 +85,21 @@ class Timeline : public Session {
   void added(std::span<const int32_t> tokens);
   void truncate(int64_t n_tokens);
   void keep_frontier(bool marked);
+
+  // The disk (persist.cc).
+  bool restore_from(KvStore::Hit& hit, std::span<const int32_t> tokens);
+  void persist_blocks();
+  void persist_frontier(FrontierKind kind);
+
   std::shared_ptr<const std::vector<std::byte>> image() const;
 
   SessionHost& host_;
   int slot_;
+  uint64_t conversation_;
   Reuse reuse_;
-  // The rings can be returned to any position from loaded_, where they were last filled from an image, or
-  // kSpareEntries before newest_, one past the highest position they have seen, whichever is later.
+  // The rings can be returned to any position from loaded_, where they were last filled from an
+  // image, or kSpareEntries before newest_, one past the highest position they have seen, whichever
+  // is later.
   int64_t loaded_ = 0, newest_ = 0;
   std::vector<int32_t> tokens_;
   std::vector<float> logits_;
