@@ -121,7 +121,7 @@ Result<Answer> Generator::answer(Session& session, std::span<const int32_t> prom
     });
   }
   answer.prefill_ms = prefill.ms();
-  answer.reused_tokens = session.n_reused();
+  answer.reuse = session.reuse();
   if (status.code() == Code::kCancelled) {
     answer.finish = Finish::kCancelled;
     answer.in_reasoning = prompt.back() == controls_.think.id;
@@ -139,12 +139,31 @@ Result<Answer> Generator::answer(Session& session, std::span<const int32_t> prom
   return answer;
 }
 
+std::string_view source_name(Reuse::Source source) {
+  switch (source) {
+    case Reuse::Source::kLive:
+      return "live";
+    case Reuse::Source::kMemory:
+      return "ram";
+    case Reuse::Source::kDisk:
+      return "disk";
+    default:
+      return "none";
+  }
+}
+
 std::string describe_speed(const Answer& a) {
-  const auto rate = [](double n, double ms) { return ms > 0 ? n * 1000 / ms : 0.0; };
-  const auto n_new = static_cast<double>(a.prompt_tokens - a.reused_tokens);
-  const auto n_out = static_cast<double>(a.ids.size());
-  return fmt::format("{} tokens read ({} reused) at {:.1f} tok/s, {} written at {:.1f} tok/s",
-                     a.prompt_tokens, a.reused_tokens, rate(n_new, a.prefill_ms), a.ids.size(),
+  const auto rate = [](int64_t n, double ms) {
+    return ms > 0 ? static_cast<double>(n) * 1000 / ms : 0.0;
+  };
+  const int64_t n_new = a.prompt_tokens - a.reuse.n_tokens,
+                n_out = static_cast<int64_t>(a.ids.size());
+  std::string reused;
+  if (a.reuse.n_tokens > 0)
+    reused = fmt::format("reused {} of {} tokens ({}), restored in {:.0f} ms; ", a.reuse.n_tokens,
+                         a.prompt_tokens, source_name(a.reuse.source), a.reuse.restore_ms);
+  return fmt::format("{}{} read at {:.1f} tok/s, {} written at {:.1f} tok/s", reused, n_new,
+                     rate(n_new, a.prefill_ms - a.reuse.restore_ms), n_out,
                      rate(n_out, a.decode_ms));
 }
 

@@ -189,7 +189,7 @@ TEST_F(GenerateTest, EachPromptOfAConversationExtendsWhatTheSessionHolds) {
     const size_t held = wide.tokens().size();
     const auto a = generator.answer(wide, *prompt, greedy, {});
     ASSERT_TRUE(a.ok());
-    EXPECT_EQ(a->reused_tokens, int64_t(held)) << "turn " << turn;
+    EXPECT_EQ(a->reuse.n_tokens, int64_t(held)) << "turn " << turn;
     talk.add("turn", *prompt, *a);
     talk.set_thinking(true);
   }

@@ -50,7 +50,9 @@ Json answer_json(const Answer& answer, double load_ms) {
     j.set("tool_calls", std::move(calls));
   }
   j.set("prompt_tokens", Json::of(answer.prompt_tokens));
-  j.set("reused_tokens", Json::of(answer.reused_tokens));
+  j.set("reused_tokens", Json::of(answer.reuse.n_tokens));
+  j.set("reuse_source", Json::of(std::string(source_name(answer.reuse.source))));
+  j.set("restore_ms", Json::of(answer.reuse.restore_ms));
   j.set("output_tokens", Json::of(static_cast<int64_t>(answer.ids.size())));
   j.set("load_ms", Json::of(load_ms));
   j.set("prefill_ms", Json::of(answer.prefill_ms));

@@ -164,6 +164,15 @@ sed 's/"[a-z]*_ms": [0-9.e-]*, //g' out >seeded
 call run -p "Hello" --seed 5 --temp 1 -n 12 --json --ctx 512
 sed 's/"[a-z]*_ms": [0-9.e-]*, //g' out >again
 check "same seed, same answer" cmp -s seeded again
+seq 1 900 >long.txt
+call run -f long.txt --temp 0 -n 4 --nothink --kv-disk-dir kv --json
+check "disk cache: cold" out_has '"reused_tokens": 0'
+sed 's/.*"text": \("[^"]*"\).*/\1/' out >cold
+call run -f long.txt --temp 0 -n 4 --nothink --kv-disk-dir kv --json
+check "disk cache: the second start reuses the prompt" out_has '"reuse_source": "disk"'
+sed 's/.*"text": \("[^"]*"\).*/\1/' out | cmp -s - cold
+check "disk cache: same answer" [ $? -eq 0 ]
+check "disk cache: private folder" [ "$(stat -c %a kv 2>/dev/null || stat -f %Lp kv)" = 700 ]
 refuses "prompt longer than the context" 2 "--ctx" run -p "$(seq 1 400)" --ctx 128
 printf 'Hello.\n/ctx\n/save talk.json\n/load talk.json\nBye.\n/stats\n/quit\nnever read\n' >in
 call chat --temp 0 -n 8 --nothink --ctx 1024
