@@ -196,5 +196,50 @@ TEST_F(Disk, DamagedFilesCostTimeOnly) {
   ASSERT_TRUE(s->sync(prompt).ok()) << "and the same request cannot fail twice on it";
 }
 
+// Restarts, other conversations, rewinds and growth in any order, around the borders of blocks: a
+// reused prefix never shows in the logits.
+TEST_F(Disk, RandomRestarts) {
+  std::mt19937 rng(8);
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(rng() % n); };
+  constexpr int64_t kLength = 4300;
+  const int64_t branches[] = {0, 1024, 2047, 2049, 4096};
+  std::vector<std::vector<int32_t>> ids;
+  std::vector<std::vector<std::vector<float>>> want;
+  for (uint32_t k = 0; k < 5; k++) {
+    ids.push_back(random_tokens(kLength, small_config().n_vocab, 50 + k));
+    std::copy_n(ids[0].begin(), branches[k], ids[k].begin());
+    Life run("");
+    auto s = run.session();
+    want.emplace_back();
+    ASSERT_TRUE(s->append(ids[k], {}, [&](int64_t, std::span<const float> v) {
+                   want.back().emplace_back(v.begin(), v.end());
+                 }).ok());
+  }
+  int64_t reused = 0, from_disk = 0;
+  for (int life = 0; life < 8; life++) {
+    Life run(dir_);
+    std::unique_ptr<Session> sessions[] = {run.session(), run.session()};
+    for (int op = 0; op < 6; op++) {
+      const int64_t k = below(5);
+      const int64_t near[] = {128 * (1 + below(33)), 2048, 4096, below(kLength - 4)};
+      const int64_t n = std::clamp<int64_t>(near[below(4)] + below(5) - 2, 1, kLength);
+      Session& s = *sessions[below(2)];
+      ASSERT_TRUE(s.sync(std::span(ids[k]).first(n)).ok());
+      reused += s.n_reused();
+      from_disk += s.reuse().source == Reuse::Source::kDisk;
+      expect_logits(s, want[k][n - 1]);
+      if (below(2)) s.mark();
+      if (below(3) == 0 && n > 200) {
+        const int64_t to = n - 1 - below(200);
+        ASSERT_TRUE(s.rewind(to).ok());
+        if (!s.logits().empty()) expect_logits(s, want[k][to - 1]);
+      }
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+  EXPECT_GT(reused, 0);
+  EXPECT_GE(from_disk, 6) << "restarts find their prefixes";
+}
+
 }  // namespace
 }  // namespace narwhal
