@@ -2,7 +2,7 @@
 set(commit_cc ${PROJECT_BINARY_DIR}/generated/commit.cc)
 add_custom_target(narwhal_commit
   BYPRODUCTS ${commit_cc}
-  COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DOUT=${commit_cc}
+  COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DOUT=${commit_cc} -DVERSION=${PROJECT_VERSION}
           "-DCOMPILER=${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}, ${CMAKE_BUILD_TYPE}"
           -P ${PROJECT_SOURCE_DIR}/cmake/commit.cmake
   COMMENT "" VERBATIM)
@@ -19,7 +19,12 @@ if(NARWHAL_DEVELOPER AND NOT NARWHAL_FUZZ)
     add_executable(${name} EXCLUDE_FROM_ALL ${source})
     narwhal_flags(${name})
     target_compile_definitions(${name} PRIVATE NARWHAL_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
-    target_link_libraries(${name} PRIVATE nw_bench nw_synth nw_convert benchmark::benchmark)
+    target_link_libraries(${name} PRIVATE nw_bench nw_synth nw_convert nw_grammar benchmark::benchmark)
     add_dependencies(benchmarks ${name})
   endforeach()
+
+  # What bench/crash.sh runs.
+  add_executable(kv_crash EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/bench/kv_crash.cc)
+  narwhal_flags(kv_crash)
+  target_link_libraries(kv_crash PRIVATE nw_kvstore)
 endif()

@@ -1,4 +1,5 @@
-# Run at build time: cmake -DSOURCE=dir -DOUT=file -DCOMPILER=text -P commit.cmake
+# Run at build time: cmake -DSOURCE=dir -DOUT=file -DVERSION=text -DCOMPILER=text
+#   -P commit.cmake
 #
 # Writes the commit of the checkout at SOURCE into the C++ file OUT, "+" behind it where tracked
 # files were changed, "unknown" outside git. The file is left alone when nothing is new, so that
@@ -20,6 +21,7 @@ set(text "#include \"bench/machine.h\"
 
 namespace narwhal::bench {
 
+std::string_view build_version() { return \"${VERSION}\"; }
 std::string_view build_commit() { return \"${commit}\"; }
 std::string_view build_compiler() { return \"${COMPILER}\"; }
 

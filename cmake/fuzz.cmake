@@ -15,8 +15,12 @@ narwhal_fuzz(gguf LIBS nw_gguf)
 narwhal_fuzz(safetensors LIBS nw_safetensors)
 narwhal_fuzz(tokenizer LIBS nw_text)
 narwhal_fuzz(dsml LIBS nw_text)
+narwhal_fuzz(request LIBS nw_serve)
+narwhal_fuzz(sse LIBS nw_serve)
+narwhal_fuzz(schema LIBS nw_grammar)
+narwhal_fuzz(kvfile LIBS nw_kvstore)
 
-# fuzz_seeds DIR writes the seeds of both into DIR/gguf and DIR/safetensors.
+# fuzz_seeds DIR writes the seeds of binary files into DIR/gguf, DIR/safetensors and DIR/kvfile.
 add_executable(fuzz_seeds ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_seeds.cc)
 narwhal_flags(fuzz_seeds)
-target_link_libraries(fuzz_seeds PRIVATE nw_gguf nw_safetensors)
+target_link_libraries(fuzz_seeds PRIVATE nw_gguf nw_safetensors nw_kvstore)

@@ -22,7 +22,8 @@ struct Entry {
 constexpr Entry kEntries[] = {
     {"run", cli::run},           {"chat", cli::chat},     {"inspect", cli::inspect},
     {"tokenize", cli::tokenize}, {"logits", cli::logits}, {"convert", cli::convert},
-    {"synth", cli::synth},
+    {"synth", cli::synth},       {"bench", cli::bench},   {"eval", cli::eval},
+    {"serve", cli::serve},       {"cache", cli::cache},
 };
 
 Status unknown_command(const std::string& word) {

@@ -29,12 +29,13 @@ class Tokenizer;
 enum class KvPrecision { kTrained, kF32 };
 
 struct EngineOptions {
-  std::string model = {};        // path of a GGUF; empty = the embedded Minnow
-  std::string backend = "auto";  // auto, cpu, ref
-  int n_threads = 0;             // 0 = one per physical core
-  int64_t n_ctx = 0;             // tokens per session; 0 = what the model and the memory allow
-  int n_sessions = 1;            // sessions alive at once that the plan must hold
-  int prefill_chunk = 0;         // rows computed at once; 0 = the backend's choice
+  std::string model = {};          // path of a GGUF; empty = the embedded Minnow
+  std::string backend = "auto";    // auto, cuda, cpu, ref, emu
+  std::string cpu_level = "auto";  // auto, portable, avx2, avx512, amx, neon
+  int n_threads = 0;               // 0 = one per physical core
+  int64_t n_ctx = 0;               // tokens per session; 0 = what the model and the memory allow
+  int n_sessions = 1;              // sessions alive at once that the plan must hold
+  int prefill_chunk = 0;           // rows computed at once; 0 = the backend's choice
   KvPrecision kv_precision = KvPrecision::kTrained;
   std::string kv_disk_dir = {};     // where computed prefixes are kept across runs; empty = nowhere
   int64_t kv_disk_space_mb = 8192;  // budget of that folder

@@ -4,6 +4,10 @@
 #include <fmt/ranges.h>
 #include <sys/mman.h>
 
+#ifdef NARWHAL_CUDA
+#include "backend/cuda/cuda_backend.h"
+#endif
+#include "backend/emu/emu_backend.h"
 #include "backend/host_backend.h"
 #include "ops/ref/ref_ops.h"
 
@@ -44,12 +48,22 @@ void HostBackend::release(std::byte* memory, int64_t n_bytes) {
 
 std::unique_ptr<Backend> make_ref_backend() { return std::make_unique<RefBackend>(); }
 
-std::vector<std::string> backend_names() { return {"cpu", "ref"}; }
+std::vector<std::string> backend_names() {
+  std::vector<std::string> names = {"cpu", "ref", "emu"};
+#ifdef NARWHAL_CUDA
+  names.insert(names.begin(), "cuda");
+#endif
+  return names;
+}
 
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name,
                                               const BackendOptions& options) {
+#ifdef NARWHAL_CUDA
+  if (name == "cuda" || (name == "auto" && cuda_available())) return make_cuda_backend(options);
+#endif
   if (name == "auto" || name == "cpu") return make_cpu_backend(options);
   if (name == "ref") return make_ref_backend();
+  if (name == "emu") return make_emu_backend(options);
   return usage(fmt::format("backend \"{}\" is not in this build; choose auto, {}", name,
                            fmt::join(backend_names(), ", ")));
 }

@@ -6,7 +6,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,10 +26,27 @@ struct StepLimits {
   int n_experts_used = 0;
   int n_experts = 0;
   int n_hc = 0;
+  int64_t d_model = 0;
+  int n_heads = 0, head_dim = 0;
+  // Most values of one row that a product reads, and that routed experts read (all its choices
+  // together); 0: max_width, and as often as there are choices.
+  int64_t max_inputs = 0, expert_inputs = 0;
+};
+
+// What tells recorded steps apart.
+struct StepKey {
+  int n_rows = 0, n_logits = 0;
+  const void* memory = nullptr;  // of the sequences and activations
+  bool operator==(const StepKey&) const = default;
 };
 
 struct BackendOptions {
-  int n_threads = 0;  // 0 = one per physical core
+  int n_threads = 0;               // 0 = one per physical core
+  std::string cpu_level = "auto";  // instruction sets of the CPU backend (cpu/kernels/level.h)
+  // Products with quantised weights on f32 activations, for comparisons (KvPrecision::kF32). Else
+  // the CPU backend rounds activations, finer than the model was trained with
+  // (cpu/kernels/kernels.h).
+  bool exact_products = false;
 };
 
 class Backend {
@@ -41,6 +60,8 @@ class Backend {
 
   // Scratch for steps up to these limits; called before the first step and when limits grow.
   virtual Status prepare(const StepLimits& limits) = 0;
+  // Bytes of the backend's memory that prepare(limits) sets aside.
+  virtual int64_t scratch_bytes(const StepLimits&) const { return 0; }
 
   // Zero-filled device memory. Host pointers may be used directly where is_host().
   virtual Result<std::byte*> allocate(int64_t n_bytes) = 0;
@@ -49,6 +70,21 @@ class Backend {
   virtual void copy_in(void* device, const void* host, int64_t n_bytes) = 0;
   virtual void copy_out(void* host, const void* device, int64_t n_bytes) = 0;
   virtual void copy_device(void* to, const void* from, int64_t n_bytes) = 0;
+
+  // The weight as this backend computes with it; w.data is host memory. Host backends use it where
+  // it lies; devices copy it, once for weights that share bytes, and keep it until they go. Ops
+  // take adopted weights only.
+  virtual Result<Weight> adopt(const Weight& w) { return w; }
+
+  // Free memory of the device; nothing where that is the memory of this machine.
+  virtual std::optional<uint64_t> device_memory() const { return std::nullopt; }
+
+  // Runs `step`, which enqueues the same ops whenever `key` is the same, or replays what it
+  // enqueued the last time: nothing in it depends on host values that change.
+  virtual void run_step(const StepKey& key, const std::function<void()>& step) {
+    (void)key;
+    step();
+  }
 
   // Rows of a prefill chunk that this backend likes.
   virtual int preferred_chunk() const = 0;

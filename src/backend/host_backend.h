@@ -23,6 +23,7 @@ class HostBackend : public Backend {
 };
 
 std::unique_ptr<Backend> make_ref_backend();
-std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
+// kUsage for a level that this machine lacks.
+Result<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options);
 
 }  // namespace narwhal

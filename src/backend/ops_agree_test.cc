@@ -6,6 +6,7 @@
 #include <random>
 
 #include "backend/backend.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "ops/ref/ref_ops.h"
 #include "quant/quant.h"
 
@@ -14,10 +15,45 @@ namespace {
 
 constexpr int kRows = 7;
 
+std::vector<std::string> device_names() {
+  std::vector<std::string> names = backend_names();
+  std::erase(names, "ref");
+  for (const cpu::Level level : cpu::available_levels())  // "cpu" itself is the fastest
+    names.push_back("cpu_" + std::string(cpu::level_name(level)));
+  return names;
+}
+
+bool is_cpu(const std::string& name) { return name.starts_with("cpu"); }
+
+Result<std::unique_ptr<Backend>> make_device(const std::string& name) {
+  if (name.starts_with("cpu_"))
+    return make_backend("cpu", {.n_threads = 3, .cpu_level = name.substr(4)});
+  return make_backend(name, {.n_threads = 3});
+}
+
+// What the CPU backend takes activations for, in a product with weights of this type
+// (cpu/kernels/kernels.h).
+std::vector<float> rounded(DType type, std::vector<float> x) {
+  if (cpu::act_kind(type) == cpu::ActKind::kInt8) {
+    std::vector<quant::Q8K> blocks(x.size() / 256);
+    quant::encode_q8_k(x.data(), static_cast<int64_t>(blocks.size()), blocks.data());
+    quant::decode_q8_k(blocks.data(), static_cast<int64_t>(blocks.size()), x.data());
+  } else if (cpu::act_kind(type) == cpu::ActKind::kInt16) {
+    for (size_t b = 0; b < x.size(); b += 32) {
+      float top = 0;
+      for (size_t i = b; i < b + 32; i++) top = std::max(top, std::fabs(x[i]));
+      const float scale = top / 32767;
+      for (size_t i = b; i < b + 32; i++) x[i] = std::nearbyint(x[i] * (32767 / top)) * scale;
+    }
+  }
+  return x;
+}
+
 class OpsAgree : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    auto backend = make_backend(GetParam(), {.n_threads = 3});
+    auto backend = make_device(GetParam());
+    if (GetParam() == "cuda" && !backend.ok()) GTEST_SKIP() << backend.status().message();
     ASSERT_TRUE(backend.ok());
     backend_ = *std::move(backend);
     ASSERT_TRUE(backend_
@@ -26,7 +62,10 @@ class OpsAgree : public testing::TestWithParam<std::string> {
                                .max_width = 2048,
                                .n_experts_used = 8,
                                .n_experts = 64,
-                               .n_hc = 4})
+                               .n_hc = 4,
+                               .d_model = 256,
+                               .n_heads = 20,
+                               .head_dim = 512})
                     .ok());
   }
   Ops& ops() { return backend_->ops(); }
@@ -48,6 +87,17 @@ class OpsAgree : public testing::TestWithParam<std::string> {
                         &store[r * row_bytes(type, n_in)]);
     return {store.data(), type, n_in, n_out, n_experts};
   }
+
+  // As the backend computes with it; the reference takes the stored form.
+  Weight on(const Weight& w) {
+    auto adopted = backend_->adopt(w);
+    EXPECT_TRUE(adopted.ok());
+    return *adopted;
+  }
+  std::vector<float> taken(DType type, const std::vector<float>& x) const {
+    return is_cpu(GetParam()) ? rounded(type, x) : x;
+  }
+  ExpertParams on(const ExpertParams& p) { return {on(p.w1), on(p.w3), on(p.w2), p.limit}; }
 
   std::mt19937 rng_{42};
   RefOps ref_;
@@ -77,16 +127,18 @@ struct Batch {
 
 TEST_P(OpsAgree, MatmulOfEveryType) {
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_K,
-                           DType::kQ2_K, DType::kIQ2_XXS}) {
+                           DType::kQ2_K, DType::kIQ2_XXS, DType::kMXFP4}) {
     for (const int n_out : {1, 5, 67}) {
       std::vector<std::byte> store;
       const Weight w = weight(type, 512, n_out, store);
-      for (const int n : {1, 3, 8}) {
+      for (const int n : {1, 3, 8, 45}) {  // one tile, some, and rows enough to unpack once for all
         const auto x = random(n * 512);
         std::vector<float> got(n * n_out), want(n * n_out);
-        ops().matmul(w, n, x.data(), got.data());
-        ref_.matmul(w, n, x.data(), want.data());
-        expect_close(got, want);
+        ops().matmul(on(w), n, x.data(), got.data());
+        ref_.matmul(w, n, taken(type, x).data(), want.data());
+        // GPU kernels multiply many rows in half precision (tests/gpu/tiles_test.cc).
+        const bool halves = n > 16 && type != DType::kF32 && !is_cpu(GetParam());
+        expect_close(got, want, halves ? 1e-3 : 5e-6);
       }
     }
   }
@@ -98,7 +150,7 @@ TEST_P(OpsAgree, MatmulOfOddWidths) {
     const Weight w = weight(DType::kF32, n_in, 9, store);
     const auto x = random(2 * n_in);
     std::vector<float> got(18), want(18);
-    ops().matmul(w, 2, x.data(), got.data());
+    ops().matmul(on(w), 2, x.data(), got.data());
     ref_.matmul(w, 2, x.data(), want.data());
     expect_close(got, want);
   }
@@ -109,14 +161,14 @@ TEST_P(OpsAgree, GroupedMatmul) {
   const Weight w = weight(DType::kQ8_0, 96, 4 * 11, store);
   const auto x = random(kRows * 4 * 96);
   std::vector<float> got(kRows * 44), want(kRows * 44);
-  ops().grouped_matmul(w, 4, kRows, x.data(), got.data());
-  ref_.grouped_matmul(w, 4, kRows, x.data(), want.data());
+  ops().grouped_matmul(on(w), 4, kRows, x.data(), got.data());
+  ref_.grouped_matmul(w, 4, kRows, taken(w.type, x).data(), want.data());
   expect_close(got, want);
 
   std::vector<float> one(4 * 96, 0.0f);  // only group 2 sees anything
   std::copy_n(x.begin() + 2 * 96, 96, one.begin() + 2 * 96);
   got.assign(44, NAN);
-  ops().grouped_matmul(w, 4, 1, one.data(), got.data());
+  ops().grouped_matmul(on(w), 4, 1, one.data(), got.data());
   for (int o = 0; o < 44; o++) EXPECT_EQ(got[o] != 0, o / 11 == 2) << o;
 }
 
@@ -136,7 +188,7 @@ TEST_P(OpsAgree, HyperConnections) {
   constexpr int H = 4, d = 48;
   std::vector<std::byte> store, head_store;
   HcParams p;
-  p.fn = weight(DType::kF32, H * d, H * (2 + H), store);
+  const Weight fn = weight(DType::kF32, H * d, H * (2 + H), store);
   p.n_hc = H;
   p.d = d;
   p.sinkhorn_iterations = 20;
@@ -146,7 +198,9 @@ TEST_P(OpsAgree, HyperConnections) {
   p.base = base.data();
   p.scale = scale.data();
   std::vector<float> gates(kRows * p.n_mixes()), want_gates = gates, x(kRows * d), want_x = x;
+  p.fn = on(fn);
   ops().hc_pre(p, norm.data(), kRows, X.data(), gates.data(), x.data());
+  p.fn = fn;
   ref_.hc_pre(p, norm.data(), kRows, X.data(), want_gates.data(), want_x.data());
   expect_close(gates, want_gates, 5e-6);
   expect_close(x, want_x, 5e-6);
@@ -156,8 +210,10 @@ TEST_P(OpsAgree, HyperConnections) {
   ref_.hc_post(p, kRows, want_x.data(), want_gates.data(), want_next.data());
   expect_close(next, want_next);
 
-  p.fn = weight(DType::kF16, H * d, H, head_store);
+  const Weight head_fn = weight(DType::kF16, H * d, H, head_store);
+  p.fn = on(head_fn);
   ops().hc_head(p, norm.data(), kRows, X.data(), gates.data(), x.data());
+  p.fn = head_fn;
   ref_.hc_head(p, norm.data(), kRows, X.data(), want_gates.data(), want_x.data());
   expect_close(x, want_x, 5e-6);
 }
@@ -175,6 +231,22 @@ TEST_P(OpsAgree, RowsInAndOut) {
     ops().index_query(f, kRows, 1, q.data());
     ref_.index_query(f, kRows, 1, want_q.data());
     EXPECT_EQ(q, want_q);
+  }
+}
+
+TEST_P(OpsAgree, MakeKvRows) {
+  for (const RowFormat& f :
+       {RowFormat{RowFormat::Kind::kAttention, 192, 128}, {RowFormat::Kind::kF32, 40, 0}}) {
+    const auto x = random(kRows * f.dim), norm = random(f.dim), table = random(kRows * 6);
+    std::vector<std::byte> got(kRows * f.bytes()), want(kRows * f.bytes());
+    auto kv = x, want_kv = x;
+    ops().make_kv_rows(f, kRows, 6, norm.data(), 1e-6f, table.data(), kv.data(), got.data());
+    ref_.make_kv_rows(f, kRows, 6, norm.data(), 1e-6f, table.data(), want_kv.data(), want.data());
+    expect_close(kv, want_kv);
+    if (f.kind == RowFormat::Kind::kF32) continue;
+    int different = 0;  // a last bit may cross the border between two codes
+    for (size_t i = 0; i < want.size(); i++) different += got[i] != want[i];
+    EXPECT_LE(different, 3);
   }
 }
 
@@ -231,7 +303,7 @@ TEST_P(OpsAgree, AddApeAndRings) {
   const Weight ape = weight(DType::kF16, 64, 4, store);
   const Batch b;
   auto got = random(kRows * 64), want = got;
-  ops().add_ape(b.rows, ape, 4, got.data());
+  ops().add_ape(b.rows, on(ape), 4, got.data());
   ref_.add_ape(b.rows, ape, 4, want.data());
   EXPECT_EQ(got, want);
 
@@ -312,19 +384,20 @@ TEST_P(OpsAgree, Experts) {
   // One expert for every row, one never used, one row twice on the same expert.
   const std::vector<int32_t> ids = {0, 4, 5, 1, 4, 10, 4, 6, 7, 2, 4, 9, 4, 4, 8, 3, 4, 5, 0, 1, 4};
   std::vector<float> hidden(kRows * k * inner), want_hidden = hidden, got(kRows * d), want = got;
-  ops().routed_experts(p, kRows, k, x.data(), ids.data(), weights.data(), hidden.data(),
+  ops().routed_experts(on(p), kRows, k, x.data(), ids.data(), weights.data(), hidden.data(),
                        got.data());
   ref_.routed_experts(p, kRows, k, x.data(), ids.data(), weights.data(), want_hidden.data(),
                       want.data());
-  expect_close(hidden, want_hidden, 5e-6);
-  expect_close(got, want, 5e-6);
+  const double tolerance = is_cpu(GetParam()) ? 2e-4 : 5e-6;  // 16-bit activations
+  expect_close(hidden, want_hidden, tolerance);
+  expect_close(got, want, tolerance);
 
   const ExpertParams shared{weight(DType::kQ8_0, d, inner, s4), weight(DType::kQ8_0, d, inner, s5),
                             weight(DType::kQ8_0, inner, d, s6), 0.8f};
   std::vector<float> gate(kRows * inner), up = gate, down(kRows * d);
-  ops().shared_expert(shared, kRows, x.data(), gate.data(), up.data(), down.data(), got.data());
+  ops().shared_expert(on(shared), kRows, x.data(), gate.data(), up.data(), down.data(), got.data());
   ref_.shared_expert(shared, kRows, x.data(), gate.data(), up.data(), down.data(), want.data());
-  expect_close(got, want, 5e-6);
+  expect_close(got, want, tolerance);
 }
 
 TEST_P(OpsAgree, EmbedAndGather) {
@@ -332,7 +405,7 @@ TEST_P(OpsAgree, EmbedAndGather) {
   const Weight table = weight(DType::kQ8_0, 32, 5, store);
   const Batch b;
   std::vector<float> got(kRows * 3 * 32), want = got;
-  ops().embed(b.rows, table, 3, got.data());
+  ops().embed(b.rows, on(table), 3, got.data());
   ref_.embed(b.rows, table, 3, want.data());
   EXPECT_EQ(got, want);
   const std::vector<int32_t> index = {6, 0, 3};
@@ -342,7 +415,7 @@ TEST_P(OpsAgree, EmbedAndGather) {
   EXPECT_EQ(rows, want_rows);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, OpsAgree, testing::Values("cpu"),
+INSTANTIATE_TEST_SUITE_P(Backends, OpsAgree, testing::ValuesIn(device_names()),
                          [](const auto& i) { return i.param; });
 
 }  // namespace

@@ -16,6 +16,7 @@ class OpsValues : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     auto backend = make_backend(GetParam(), {.n_threads = 2});
+    if (GetParam() == "cuda" && !backend.ok()) GTEST_SKIP() << backend.status().message();
     ASSERT_TRUE(backend.ok());
     backend_ = *std::move(backend);
     ASSERT_TRUE(backend_
@@ -24,7 +25,10 @@ class OpsValues : public testing::TestWithParam<std::string> {
                                .max_width = 4096,
                                .n_experts_used = 8,
                                .n_experts = 256,
-                               .n_hc = 4})
+                               .n_hc = 4,
+                               .d_model = 64,
+                               .n_heads = 1,
+                               .head_dim = 64})
                     .ok());
   }
   Ops& ops() { return backend_->ops(); }
@@ -99,8 +103,8 @@ TEST_P(OpsValues, PostMixesAlongTheFirstIndex) {
   p.d = 1;
   const std::vector<float> g = {0, 0, /*post*/ 10, 20, /*comb*/ 1, 2, 3, 4};
   std::vector<float> X = {5, 7};
-  const float out = 1;
-  ops().hc_post(p, 1, &out, g.data(), X.data());
+  const std::vector<float> out = {1};
+  ops().hc_post(p, 1, out.data(), g.data(), X.data());
   EXPECT_EQ(X[0], 10 + 1 * 5 + 3 * 7);
   EXPECT_EQ(X[1], 20 + 2 * 5 + 4 * 7);
 }
@@ -136,12 +140,13 @@ struct Routed {
 };
 
 Routed route(Ops& ops, const std::vector<float>& logits, const std::vector<float>& bias, int k,
-             const int32_t* tid2eid = nullptr, int32_t token = 0) {
+             const std::vector<int32_t>& tid2eid = {}, int32_t token = 0) {
   Routed out{std::vector<int32_t>(k), std::vector<float>(k)};
-  const int32_t zero = 0;
-  const BatchRows b{1, &token, &zero, &zero, &zero};
+  const std::vector<int32_t> tokens = {token}, zero = {0};
+  const BatchRows b{1, tokens.data(), zero.data(), zero.data(), zero.data()};
   ops.route(b, logits.data(), static_cast<int>(logits.size()), bias.empty() ? nullptr : bias.data(),
-            tid2eid, k, 1.5f, out.ids.data(), out.weights.data());
+            tid2eid.empty() ? nullptr : tid2eid.data(), k, 1.5f, out.ids.data(),
+            out.weights.data());
   return out;
 }
 
@@ -180,11 +185,11 @@ TEST_P(OpsValues, RouterSurvivesVanishingScores) {
 }
 
 TEST_P(OpsValues, HashRoutingIgnoresScoresForSelection) {
-  const int32_t table[] = {0, 1, 3, 2, /*token 2*/ 1, 0};
+  const std::vector<int32_t> table = {0, 1, 3, 2, /*token 2*/ 1, 0};
   const auto r = route(ops(), {5, 0, 0, 0}, {}, 2, table, 1);
   EXPECT_EQ(r.ids, (std::vector<int32_t>{2, 3}));
   EXPECT_NEAR(r.weights[0], 0.75, 1e-6);
-  const int32_t twice[] = {1, 1};
+  const std::vector<int32_t> twice = {1, 1};
   const auto d = route(ops(), {5, 0}, {}, 2, twice);
   EXPECT_EQ(d.ids, (std::vector<int32_t>{1, 1}));
   EXPECT_NEAR(d.weights[0] + d.weights[1], 1.5, 1e-6);
@@ -214,25 +219,25 @@ TEST_P(OpsValues, RopeTurnsAdjacentPairsAndBack) {
 struct Paged {
   explicit Paged(int n_rows, int dim) : data(n_rows * dim) {
     rows.pages = reinterpret_cast<std::byte*>(data.data());
-    rows.table = &page;
+    rows.table = page.data();
     rows.max_pages = 1;
     rows.rows_per_page = n_rows;
     rows.format = {RowFormat::Kind::kF32, dim, 0};
   }
   std::vector<float> data;
-  int32_t page = 0;
+  std::vector<int32_t> page = {0};
   PagedRows rows;
 };
 
 std::vector<int32_t> select(Ops& ops, const std::vector<float>& scores, int32_t position, int k) {
   Paged paged(4096, 32);
-  const int32_t zero = 0;
-  const BatchRows b{1, &zero, &position, &zero, &zero};
+  const std::vector<int32_t> zero = {0}, positions = {position};
+  const BatchRows b{1, zero.data(), positions.data(), zero.data(), zero.data()};
   IndexParams p{1, k, static_cast<int>(scores.size()), 1, paged.rows};
   std::vector<int32_t> ids(k, -1);
-  int32_t n = 0;
-  ops.top_k(b, p, scores.data(), ids.data(), &n);
-  ids.resize(n);
+  std::vector<int32_t> n = {0};
+  ops.top_k(b, p, scores.data(), ids.data(), n.data());
+  ids.resize(n[0]);
   return ids;
 }
 
@@ -331,7 +336,7 @@ struct Compressor {
     std::vector<int32_t> position(n), zero(n, 0);
     std::iota(position.begin(), position.end(), 0);
     const BatchRows b{static_cast<int>(n), zero.data(), position.data(), zero.data(), zero.data()};
-    p.out.table = &out.page;
+    p.out.table = out.page.data();
     ops.compress(b, p, k.data(), s.data());
     return {out.data.begin() + w * kDim, out.data.begin() + (w + 1) * kDim};
   }

@@ -17,6 +17,17 @@ constexpr Command kCommands[] = {
     {"chat", "a conversation in the terminal; /help lists what can be typed",
      "narwhal chat\n"
      "narwhal chat -m flash-q2.gguf --ctx 65536 --effort high"},
+    {"serve", "the APIs of OpenAI and Anthropic over HTTP; docs/clients.md sets up clients",
+     "narwhal serve\n"
+     "narwhal serve -m flash-q2.gguf --ctx 131072 --sessions 4 --kv-disk-dir ~/.cache/narwhal\n"
+     "narwhal serve --host 0.0.0.0 --port 8080 --api-key SECRET\n"
+     "narwhal serve --unix /run/user/1000/narwhal.sock"},
+    {"cache", "the disk cache: its entries, their soundness, and removal",
+     "narwhal cache ls --kv-disk-dir ~/.cache/narwhal\n"
+     "narwhal cache show 3fa9c1 --kv-disk-dir ~/.cache/narwhal\n"
+     "narwhal cache verify --kv-disk-dir ~/.cache/narwhal --json\n"
+     "narwhal cache gc --kv-disk-dir ~/.cache/narwhal --kv-disk-space-mb 2048\n"
+     "narwhal cache rm --all --kv-disk-dir ~/.cache/narwhal"},
     {"inspect", "a model file: card, tensors, memory plan; reads the header only",
      "narwhal inspect -m flash-q2.gguf --ctx 131072\n"
      "narwhal inspect -m flash-q2.gguf --tensors --json"},
@@ -33,10 +44,18 @@ constexpr Command kCommands[] = {
     {"synth", "a GGUF of any shape with seeded random weights, for benches and tests",
      "narwhal synth --shape tiny --quant f16 --flavor rich --out tiny.gguf\n"
      "narwhal synth --shape flash --quant q2 --sparse all --out flash-shape.gguf"},
+    {"eval", "what a model can do, measured on held-out cases that the seed makes",
+     "narwhal eval skills\n"
+     "narwhal eval skills -m candidate.gguf --seed 7 --json"},
+    {"bench", "speed over the context, or of single ops, beside what the machine could do",
+     "narwhal bench --ctx-max 8192\n"
+     "narwhal bench -m flash-q2.gguf --ctx-start 2048 --ctx-max 2048 --csv speed.csv --svg "
+     "speed.svg\n"
+     "narwhal bench --ops --format q8_0"},
 };
 
 constexpr std::string_view kAnswering = "run chat";
-constexpr std::string_view kEngine = "run chat inspect logits";
+constexpr std::string_view kEngine = "run chat inspect logits bench eval serve";
 constexpr auto kFlag = OptionType::kFlag;
 constexpr auto kInt = OptionType::kInt;
 constexpr auto kNumber = OptionType::kNumber;
@@ -48,20 +67,23 @@ constexpr auto kList = OptionType::kList;
 // name, short, commands, type, value, default, environment, help
 constexpr Option kOptions[] = {
     // Model and machine.
-    {"--model", "-m", "run chat inspect tokenize logits", kFile, "FILE", "", "NARWHAL_MODEL",
-     "model file (GGUF); without it the embedded model"},
-    {"--backend", "", kEngine, kChoice, "auto|cpu|ref", "auto", "", "what computes"},
+    {"--model", "-m", "run chat inspect tokenize logits bench eval serve", kFile, "FILE", "",
+     "NARWHAL_MODEL", "model file (GGUF); without it the embedded model"},
+    {"--backend", "", kEngine, kChoice, "auto|cuda|cpu|ref|emu", "auto", "", "what computes"},
+    {"--cpu-level", "", kEngine, kChoice, "auto|portable|avx2|avx512|amx|neon", "auto", "",
+     "instruction sets of the CPU backend; auto = the best of this machine"},
     {"--ctx", "", kEngine, kInt, "N", "0", "",
      "tokens a session may hold; 0 = what the model and the memory allow"},
-    {"--threads", "", "run chat inspect logits convert synth", kInt, "N", "0", "",
+    {"--threads", "", "run chat inspect logits convert synth bench eval serve", kInt, "N", "0", "",
      "threads; 0 = one per physical core"},
     {"--kv-precision", "", kEngine, kChoice, "trained|f32", "trained", "",
      "rows of the cache as the model was trained, or unrounded for comparison with references"},
-    {"--chunk", "", "run chat inspect logits", kInt, "N", "0", "",
+    {"--chunk", "", "run chat inspect logits bench eval serve", kInt, "N", "0", "",
      "prompt tokens computed at once; 0 = the backend's choice"},
-    {"--kv-disk-dir", "", kAnswering, kFile, "DIR", "", "",
+    {"--kv-disk-dir", "", "run chat serve cache", kFile, "DIR", "", "",
      "folder where computed prompts are kept across runs; without it nowhere"},
-    {"--kv-disk-space-mb", "", kAnswering, kInt, "N", "8192", "", "budget of that folder in MB"},
+    {"--kv-disk-space-mb", "", "run chat serve cache", kInt, "N", "8192", "",
+     "budget of that folder in MB"},
 
     // What to read.
     {"--prompt", "-p", "run tokenize", kText, "TEXT", "", "",
@@ -73,30 +95,69 @@ constexpr Option kOptions[] = {
      "the text is an already rendered prompt: control tokens in it are recognised"},
 
     // How to answer.
-    {"--max-tokens", "-n", kAnswering, kInt, "N", "0", "",
+    {"--max-tokens", "-n", "run chat serve", kInt, "N", "0", "",
      "most tokens of one answer; 0 = until the context is full"},
-    {"--think", "", kAnswering, kFlag, "", "", "", "reason before the answer (the default)"},
-    {"--nothink", "", kAnswering, kFlag, "", "", "", "answer at once"},
+    {"--think", "", "run chat serve", kFlag, "", "", "", "reason before the answer (the default)"},
+    {"--nothink", "", "run chat serve", kFlag, "", "", "", "answer at once"},
     {"--effort", "", kAnswering, kChoice, "low|high|max", "low", "", "effort of the reasoning"},
     {"--temp", "", kAnswering, kNumber, "X", "0.6", "",
      "temperature; 0 = always the most likely token"},
-    {"--top-k", "", kAnswering, kInt, "N", "0", "", "keep the N most likely tokens; 0 = all"},
+    {"--top-k", "", "run chat serve", kInt, "N", "0", "", "keep the N most likely tokens; 0 = all"},
     {"--top-p", "", kAnswering, kNumber, "X", "0.95", "",
      "keep the smallest set with at least this probability; 1 = all"},
     {"--min-p", "", kAnswering, kNumber, "X", "0", "",
      "drop tokens below X times the most likely; 0 = none"},
-    {"--presence-penalty", "", kAnswering, kNumber, "X", "0", "",
+    {"--presence-penalty", "", "run chat serve", kNumber, "X", "0", "",
      "taken from the logit of every token already used in the answer"},
-    {"--frequency-penalty", "", kAnswering, kNumber, "X", "0", "",
+    {"--frequency-penalty", "", "run chat serve", kNumber, "X", "0", "",
      "taken once for each earlier use in the answer"},
-    {"--seed", "", "run chat synth", kInt, "N", "0", "",
-     "seed of the random numbers; 0 = chosen at random (run, chat), 1 (synth)"},
+    {"--seed", "", "run chat synth bench", kInt, "N", "0", "",
+     "seed of the random numbers; 0 = chosen at random (run, chat), 1 (synth, bench)"},
+
+    // serve.
+    {"--host", "", "serve", kText, "ADDRESS", "127.0.0.1", "", "address to listen on"},
+    {"--port", "", "serve", kInt, "N", "8000", "", "port to listen on; 0 = any free one"},
+    {"--unix", "", "serve", kFile, "PATH", "", "", "listen on this UNIX socket instead"},
+    {"--api-key", "", "serve", kList, "KEY", "", "NARWHAL_API_KEY",
+     "key that requests must carry; may be given several times"},
+    {"--cors", "", "serve", kFlag, "", "", "", "let web pages of any site use the server"},
+    {"--name", "", "serve", kList, "HOST", "", "",
+     "further host name by which browsers may address the server"},
+    {"--alias", "", "serve", kText, "NAME", "", "", "model name to show; without it the file's"},
+    {"--sessions", "", "serve", kInt, "N", "4", "",
+     "turns computed at once; memory is planned for all of them"},
+    {"--max-queue", "", "serve", kInt, "N", "64", "", "turns that may wait; more are refused"},
+    {"--stretch", "", "serve", kNumber, "X", "2.0", "",
+     "how many times longer the gap between tokens may get while a prompt is read"},
+    {"--keep-alive", "", "serve", kNumber, "SECONDS", "5", "",
+     "signs of life to waiting clients in this distance"},
+    {"--temp", "", "serve", kNumber, "X", "1", "", "temperature when the client gives none"},
+    {"--top-p", "", "serve", kNumber, "X", "1", "",
+     "keep the smallest set with at least this probability; 1 = all"},
+    {"--min-p", "", "serve", kNumber, "X", "0.05", "",
+     "drop tokens below X times the most likely; 0 = none"},
+    {"--effort", "", "serve", kChoice, "low|high|max", "high", "",
+     "effort of the reasoning when the client gives none"},
+    {"--anthropic-thinking-default", "", "serve", kChoice, "on|off", "on", "",
+     "whether /v1/messages thinks when the client does not say"},
+    {"--soft-response-format", "", "serve", kFlag, "", "", "",
+     "ask the model for a response format without enforcing it"},
+    {"--trace", "", "serve", kFile, "DIR", "", "", "write a file with prompt and output per turn"},
+    {"--quiet", "", "serve", kFlag, "", "", "", "no line per turn"},
+    {"--seed", "", "serve", kInt, "N", "0", "",
+     "seed when the client gives none; 0 = chosen at random"},
 
     // Reports.
-    {"--json", "", "run inspect tokenize logits convert synth", kFlag, "", "", "",
+    {"--json", "", "run inspect tokenize logits convert synth bench eval cache", kFlag, "", "", "",
      "report as one JSON object on standard output"},
     {"--tensors", "", "inspect", kFlag, "", "", "", "list every tensor"},
     {"--sessions", "", "inspect", kInt, "N", "1", "", "sessions the memory plan must hold"},
+
+    // cache.
+    {"ACTION", "", "cache", kChoice, "ls|show|verify|gc|rm", "ls", "",
+     "list; one entry; checksums of all files; what nothing needs or exceeds the budget; removal"},
+    {"ID", "", "cache", kText, "ID", "", "", "show, rm: the entry, or how its id begins"},
+    {"--all", "", "cache", kFlag, "", "", "", "rm: every entry"},
 
     // tokenize.
     {"--tokenizer", "", "tokenize convert", kFile, "FILE", "", "",
@@ -169,6 +230,32 @@ constexpr Option kOptions[] = {
      "write even if disk or memory seem too small"},
     {"--dry-run", "", "synth", kFlag, "", "", "", "write nothing, report only"},
     {"--list", "", "synth", kFlag, "", "", "", "list the tensors"},
+
+    // eval.
+    {"WHAT", "", "eval", kChoice, "skills", "skills", "", "what to evaluate"},
+    {"--seed", "", "eval", kInt, "N", "1", "", "another seed makes other cases"},
+    {"--misses", "", "eval", kInt, "N", "0", "", "wrong replies of each sub-skill to show"},
+    {"--n", "", "eval", kInt, "N", "0", "",
+     "cases of each recall skill and of each other sub-skill; 0 = 128 up to 4k tokens, 24 beyond, "
+     "100 elsewhere"},
+
+    // bench.
+    {"--file", "-f", "bench", kFile, "FILE", "", "",
+     "text to walk along, UTF-8; without it random tokens of --seed"},
+    {"--ctx-start", "", "bench", kInt, "N", "512", "", "first context to measure at"},
+    {"--ctx-max", "", "bench", kInt, "N", "4096", "", "last context; the steps may end before"},
+    {"--step-incr", "", "bench", kInt, "N", "0", "",
+     "tokens from a context to the next; 0 = --step-mul"},
+    {"--step-mul", "", "bench", kNumber, "X", "2", "", "factor from a context to the next"},
+    {"--gen", "", "bench", kInt, "N", "32", "", "tokens decoded at each context"},
+    {"--repeat", "", "bench", kInt, "N", "3", "", "walks; figures are medians over them"},
+    {"--warmup", "", "bench", kInt, "N", "32", "", "tokens computed before, untimed"},
+    {"--csv", "", "bench", kFile, "FILE", "", "", "file to write the figures to, for records"},
+    {"--svg", "", "bench", kFile, "FILE", "", "", "file to write a plot to"},
+    {"--ops", "", "bench", kFlag, "", "", "", "time single ops at the shapes of V4 Flash instead"},
+    {"--op", "", "bench", kText, "NAME", "", "", "with --ops: only this op"},
+    {"--format", "", "bench", kText, "NAME", "", "",
+     "with --ops: only this weight format (q8_0, iq2_xxs, ...); - = ops without weights"},
 };
 
 int edit_distance(std::string_view a, std::string_view b) {

@@ -52,8 +52,8 @@ double EnergyMeter::joules() {
     if (!now) continue;
     const bool wrapped = *now < zone.last;
     if (!wrapped || zone.range > 0)
-      microjoules_ += static_cast<double>(wrapped ? zone.range - zone.last + *now
-                                                  : *now - zone.last);
+      microjoules_ +=
+          static_cast<double>(wrapped ? zone.range - zone.last + *now : *now - zone.last);
     zone.last = *now;
   }
   return microjoules_ * 1e-6;

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <barrier>
 #include <chrono>
-#include <functional>
 #include <thread>
 
 #include "base/threads.h"
@@ -27,33 +26,53 @@ std::atomic<uint64_t>& sink() {
   return value;
 }
 
+// When the threads of one pass worked. A clock kept by another thread would miss their start on a
+// machine whose cores are all busy.
+class Span {
+ public:
+  explicit Span(int n_threads) : start_(n_threads), end_(n_threads) {}
+  void start(int thread) { start_[thread] = Clock::now(); }
+  void end(int thread) { end_[thread] = Clock::now(); }
+  // From the first start to the last end.
+  double seconds() const {
+    const auto from = *std::min_element(start_.begin(), start_.end());
+    return std::chrono::duration<double>(*std::max_element(end_.begin(), end_.end()) - from)
+        .count();
+  }
+
+ private:
+  std::vector<Clock::time_point> start_, end_;
+};
+
+template <class Body>
+void run_threads(int n_threads, const Body& body) {
+  std::vector<std::thread> threads;
+  for (int t = 1; t < n_threads; t++) threads.emplace_back(body, t);
+  body(0);
+  for (std::thread& t : threads) t.join();
+}
+
 // Each thread first touches and then reads its own part, so that on a machine with several memory
 // nodes the pages lie beside the cores that read them.
 double read_gb_per_s(std::byte* memory, uint64_t n_bytes, int n_threads, int passes) {
   const int64_t lines = static_cast<int64_t>(n_bytes / 64) / n_threads;
-  std::barrier<> together(n_threads + 1);
-  const auto body = [&](int t) {
+  std::barrier<> together(n_threads);
+  std::vector<Span> spans(passes, Span(n_threads));
+  run_threads(n_threads, [&](int t) {
     std::byte* own = memory + lines * 64 * t;
     for (int64_t i = 0; i < lines * 64; i += 4096) own[i] = std::byte{1};
     uint64_t sum = 0;
-    for (int pass = 0; pass < passes; pass++) {
+    for (Span& span : spans) {
       together.arrive_and_wait();
+      span.start(t);
       sum += sum_lines(own, lines);
-      together.arrive_and_wait();
+      span.end(t);
     }
     sink() += sum;
-  };
-  std::vector<std::thread> threads;
-  for (int t = 0; t < n_threads; t++) threads.emplace_back(body, t);
+  });
   double best = 0;
-  for (int pass = 0; pass < passes; pass++) {
-    together.arrive_and_wait();
-    const auto start = Clock::now();
-    together.arrive_and_wait();
-    const double bytes = static_cast<double>(lines * 64) * n_threads;
-    best = std::max(best, bytes / seconds_since(start) * 1e-9);
-  }
-  for (std::thread& t : threads) t.join();
+  for (const Span& span : spans)
+    best = std::max(best, static_cast<double>(lines * 64 * n_threads) / span.seconds() * 1e-9);
   return best;
 }
 
@@ -73,26 +92,25 @@ ReadBandwidth measure_read(const LimitsOptions& options, int n_threads) {
 
 double peak_gops(const PeakKernel& kernel, int n_threads, double seconds) {
   std::barrier<> together(n_threads);
-  std::vector<double> rate(n_threads);
-  const auto body = [&](int t) {
+  std::vector<int64_t> count(n_threads);
+  Span span(n_threads);
+  int64_t common = 0;
+  run_threads(n_threads, [&](int t) {
     int64_t n = 1000;  // doubled until a call is long enough to time; warms the clock up as well
-    double took = 0;
-    for (; took < seconds / 4; n *= 2) {
+    for (double took = 0; took < seconds / 2;) {
       const auto start = Clock::now();
-      kernel.run(n);
+      kernel.run(n *= 2);
       took = seconds_since(start);
     }
+    count[t] = n;
+    together.arrive_and_wait();
+    if (t == 0) common = *std::max_element(count.begin(), count.end());
     together.arrive_and_wait();  // from here all threads are busy at once
-    const auto start = Clock::now();
-    kernel.run(n);
-    rate[t] = 2.0 * static_cast<double>(kernel.macs * n) / seconds_since(start) * 1e-9;
-  };
-  std::vector<std::thread> threads;
-  for (int t = 0; t < n_threads; t++) threads.emplace_back(body, t);
-  for (std::thread& t : threads) t.join();
-  double sum = 0;
-  for (const double r : rate) sum += r;
-  return sum;
+    span.start(t);
+    kernel.run(common);
+    span.end(t);
+  });
+  return 2.0 * static_cast<double>(kernel.macs * common * n_threads) / span.seconds() * 1e-9;
 }
 
 }  // namespace
@@ -110,8 +128,7 @@ Limits measure_limits(const LimitsOptions& options) {
   for (const PeakKernel& kernel : peak_kernels()) {
     IntegerPeak peak{kernel.level, kernel.is_matrix, 0};
     for (int round = 0; round < options.peak_rounds; round++)
-      peak.gops =
-          std::max(peak.gops, peak_gops(kernel, limits.n_threads, options.peak_seconds));
+      peak.gops = std::max(peak.gops, peak_gops(kernel, limits.n_threads, options.peak_seconds));
     limits.peaks.push_back(peak);
   }
   return limits;

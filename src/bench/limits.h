@@ -14,16 +14,16 @@
 namespace narwhal::bench {
 
 struct ReadBandwidth {
-  double gb_per_s = 0;    // 10^9 bytes
-  uint64_t n_bytes = 0;   // summed per pass
-  bool reduced = false;   // less than wanted, because memory did not allow it
+  double gb_per_s = 0;   // 10^9 bytes
+  uint64_t n_bytes = 0;  // summed per pass
+  bool reduced = false;  // less than wanted, because memory did not allow it
 };
 
 // Multiply-adds of int8 values count as two operations.
 struct IntegerPeak {
-  std::string level;      // "avx2 maddubs", "avx512 vnni", "amx int8", "neon sdot", ...
-  bool is_matrix = false; // a matrix unit; the others are vector instructions
-  double gops = 0;        // 10^9 operations a second, all threads
+  std::string level;       // "avx2 maddubs", "avx512 vnni", "amx int8", "neon sdot", ...
+  bool is_matrix = false;  // a matrix unit; the others are vector instructions
+  double gops = 0;         // 10^9 operations a second, all threads
 };
 
 struct Limits {
@@ -45,10 +45,10 @@ struct Limits {
 };
 
 struct LimitsOptions {
-  int n_threads = 0;                     // 0 = one per physical core
+  int n_threads = 0;  // 0 = one per physical core
   uint64_t read_bytes = uint64_t{4} << 30;
-  int read_passes = 5;
-  double peak_seconds = 0.15;            // per level and round
+  int read_passes = 8;
+  double peak_seconds = 0.15;  // per level and round
   int peak_rounds = 3;
 };
 

@@ -15,29 +15,34 @@
 namespace narwhal::bench {
 namespace {
 
+// clang's assembler goes by the function's target, GNU's by the directive before the instruction.
+#ifdef __clang__
+#define NW_TARGET(extension) __attribute__((target(extension)))
+#define NW_ARCH(extension) ""
+#else
+#define NW_TARGET(extension)
+#define NW_ARCH(extension) ".arch armv8.2-a+" extension "\n\t"
+#endif
+
 // 16 sums of 16 products.
-void neon_sdot(int64_t n) {
+NW_TARGET("dotprod") void neon_sdot(int64_t n) {
   const int8x16_t a = vdupq_n_s8(1), b = vdupq_n_s8(2);
   int32x4_t sum[16] = {};
   for (int64_t i = 0; i < n; i++) {
 #pragma GCC unroll 16
     for (int j = 0; j < 16; j++)
-      asm volatile(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b"
-                   : "+w"(sum[j])
-                   : "w"(a), "w"(b));
+      asm volatile(NW_ARCH("dotprod") "sdot %0.4s, %1.16b, %2.16b" : "+w"(sum[j]) : "w"(a), "w"(b));
   }
 }
 
 // 16 sums of 2 x 2, times 8 products.
-void neon_smmla(int64_t n) {
+NW_TARGET("i8mm") void neon_smmla(int64_t n) {
   const int8x16_t a = vdupq_n_s8(1), b = vdupq_n_s8(2);
   int32x4_t sum[16] = {};
   for (int64_t i = 0; i < n; i++) {
 #pragma GCC unroll 16
     for (int j = 0; j < 16; j++)
-      asm volatile(".arch_extension i8mm\n\tsmmla %0.4s, %1.16b, %2.16b"
-                   : "+w"(sum[j])
-                   : "w"(a), "w"(b));
+      asm volatile(NW_ARCH("i8mm") "smmla %0.4s, %1.16b, %2.16b" : "+w"(sum[j]) : "w"(a), "w"(b));
   }
 }
 

@@ -20,11 +20,18 @@ namespace {
 // The compiler must think that the value has changed, or it would hoist work out of the loop.
 #define NW_OPAQUE(v) asm volatile("" : "+v"(v))
 
+// The statement for j = 0 .. n - 1, unrolled: only so do the sums stay in registers.
+#define NW_PRAGMA(text) _Pragma(#text)
+#define NW_EACH(n, statement) \
+  NW_PRAGMA(GCC unroll n)     \
+  for (int j = 0; j < n; j++) statement
+
 // 8 sums of 32 products each; unsigned by signed bytes, pairs widened by a second instruction.
 NW_TARGET("avx2") void avx2_maddubs(int64_t n) {
   __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(2);
   const __m256i one = _mm256_set1_epi16(1);
-  __m256i sum[8] = {};
+  __m256i sum[8];
+  NW_EACH(8, sum[j] = _mm256_setzero_si256());
   for (int64_t i = 0; i < n; i++) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
@@ -33,13 +40,14 @@ NW_TARGET("avx2") void avx2_maddubs(int64_t n) {
       sum[j] = _mm256_add_epi32(sum[j], _mm256_madd_epi16(pairs, one));
     }
   }
-  for (__m256i& s : sum) asm volatile("" : : "x"(s));
+  NW_EACH(8, asm volatile("" : : "x"(sum[j])));
 }
 
 // 16 sums of 64 products.
 NW_TARGET("avx512f,avx512bw,avx512vnni") void avx512_vnni(int64_t n) {
   __m512i a = _mm512_set1_epi8(1), b = _mm512_set1_epi8(2);
-  __m512i sum[16] = {};
+  __m512i sum[16];
+  NW_EACH(16, sum[j] = _mm512_setzero_si512());
   for (int64_t i = 0; i < n; i++) {
 #pragma GCC unroll 16
     for (int j = 0; j < 16; j++) {
@@ -47,20 +55,21 @@ NW_TARGET("avx512f,avx512bw,avx512vnni") void avx512_vnni(int64_t n) {
       sum[j] = _mm512_dpbusd_epi32(sum[j], a, b);
     }
   }
-  for (__m512i& s : sum) asm volatile("" : : "v"(s));
+  NW_EACH(16, asm volatile("" : : "v"(sum[j])));
 }
 
 // The same for processors with the VNNI instructions in 256 bits only, by their VEX encoding.
 NW_TARGET("avx2") void avx_vnni(int64_t n) {
   __m256i a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(2);
-  __m256i sum[10] = {};
+  __m256i sum[10];
+  NW_EACH(10, sum[j] = _mm256_setzero_si256());
   for (int64_t i = 0; i < n; i++) {
 #pragma GCC unroll 10
     for (int j = 0; j < 10; j++) {
-      asm volatile("{vex} vpdpbusd %2, %1, %0" : "+x"(sum[j]) : "x"(a), "x"(b));
+      asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum[j]) : "x"(a), "x"(b));
     }
   }
-  for (__m256i& s : sum) asm volatile("" : : "x"(s));
+  NW_EACH(10, asm volatile("" : : "x"(sum[j])));
 }
 
 struct alignas(64) TileConfig {
@@ -73,9 +82,11 @@ struct alignas(64) TileConfig {
 NW_TARGET("amx-tile,amx-int8") void amx_int8(int64_t n) {
   TileConfig config;
   for (int t = 0; t < 8; t++) config.row_bytes[t] = 64, config.rows[t] = 16;
-  _tile_loadconfig(&config);
   alignas(64) int8_t ones[16 * 64];
   for (int8_t& v : ones) v = 1;
+  // The tile intrinsics do not tell the compiler what they read.
+  asm volatile("" : : "r"(&config), "r"(ones) : "memory");
+  _tile_loadconfig(&config);
   _tile_loadd(4, ones, 64);
   _tile_loadd(5, ones, 64);
   _tile_loadd(6, ones, 64);
@@ -118,8 +129,8 @@ NW_TARGET("avx512f") uint64_t sum_avx512(const void* p, int64_t n) {
     for (int j = 0; j < 4; j++) sum[j] = _mm512_add_epi64(sum[j], _mm512_load_si512(v + i + j));
   for (; i < n; i++) sum[0] = _mm512_add_epi64(sum[0], _mm512_load_si512(v + i));
   alignas(64) uint64_t part[8];
-  _mm512_store_si512(part, _mm512_add_epi64(_mm512_add_epi64(sum[0], sum[1]),
-                                            _mm512_add_epi64(sum[2], sum[3])));
+  _mm512_store_si512(
+      part, _mm512_add_epi64(_mm512_add_epi64(sum[0], sum[1]), _mm512_add_epi64(sum[2], sum[3])));
   uint64_t total = 0;
   for (const uint64_t x : part) total += x;
   return total;
@@ -134,9 +145,9 @@ NW_TARGET("avx2") uint64_t sum_avx2(const void* p, int64_t n) {
     for (int j = 0; j < 4; j++) sum[j] = _mm256_add_epi64(sum[j], _mm256_load_si256(v + i + j));
   for (; i < n_vectors; i++) sum[0] = _mm256_add_epi64(sum[0], _mm256_load_si256(v + i));
   alignas(32) uint64_t part[4];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(part),
-                     _mm256_add_epi64(_mm256_add_epi64(sum[0], sum[1]),
-                                      _mm256_add_epi64(sum[2], sum[3])));
+  _mm256_store_si256(
+      reinterpret_cast<__m256i*>(part),
+      _mm256_add_epi64(_mm256_add_epi64(sum[0], sum[1]), _mm256_add_epi64(sum[2], sum[3])));
   return part[0] + part[1] + part[2] + part[3];
 }
 

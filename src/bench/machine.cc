@@ -3,6 +3,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <iterator>
@@ -88,6 +89,8 @@ Machine this_machine() {
   m.system = std::string(u.sysname) + " " + u.release + " " + u.machine;
   m.cpu = system_cpu();
   if (m.cpu.empty()) m.cpu = u.machine;
+  double load[1] = {};
+  if (getloadavg(load, 1) == 1) m.load = load[0];
   m.n_cores = default_thread_count();
   m.n_threads = usable_threads();
   m.memory = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *

@@ -8,12 +8,13 @@
 namespace narwhal::bench {
 
 struct Machine {
-  std::string cpu;       // model name as the system tells it
-  int n_cores = 0;       // physical cores this process may use
-  int n_threads = 0;     // hardware threads this process may use
-  uint64_t memory = 0;   // bytes
-  uint64_t l3_bytes = 0; // of one cache; 0 = unknown
-  std::string system;    // "Linux 6.1 x86_64"
+  std::string cpu;        // model name as the system tells it
+  int n_cores = 0;        // physical cores this process may use
+  int n_threads = 0;      // hardware threads this process may use
+  uint64_t memory = 0;    // bytes
+  uint64_t l3_bytes = 0;  // of one cache; 0 = unknown
+  double load = 0;        // runnable threads of others, averaged over a minute
+  std::string system;     // "Linux 6.1 x86_64"
 };
 
 Machine this_machine();
@@ -24,6 +25,7 @@ std::string cpu_name(std::string_view cpuinfo);
 // "480M", "32768K" as /sys writes cache sizes; 0 for anything else.
 uint64_t parse_cache_size(std::string_view text);
 
+std::string_view build_version();
 // The commit this program was built from, with "+" where tracked files differed from it; "unknown"
 // outside a git checkout.
 std::string_view build_commit();

@@ -68,17 +68,21 @@ std::string setting_text(const Setting& s) {
   std::string out = fmt::format(
       "machine   {}, {} cores, {} hardware threads, {:.1f} GiB memory, {}\n"
       "build     narwhal {}, commit {}, {}\n"
-      "backend   {}, {} threads, kernels: {}\n"
-      "reads     {:.1f} GB/s, sum over {:.2f} GiB by all threads{}\n",
+      "backend   {}, {} threads, kernels: {}\n",
       s.machine.cpu, s.machine.n_cores, s.machine.n_threads,
       static_cast<double>(s.machine.memory) / kGiB, s.machine.system, s.version, s.commit,
-      build_compiler(), s.backend, s.n_threads, s.level, s.limits.read.gb_per_s,
-      static_cast<double>(s.limits.read.n_bytes) / kGiB,
-      s.limits.read.reduced ? " (less than 4 GiB: memory did not allow it)" : "");
+      build_compiler(), s.backend, s.n_threads, s.level);
+  if (s.limits.read.n_bytes == 0) return out + "limits    not measured\n";
+  out += fmt::format("reads     {:.1f} GB/s, sum over {:.2f} GiB by all threads{}\n",
+                     s.limits.read.gb_per_s, static_cast<double>(s.limits.read.n_bytes) / kGiB,
+                     s.limits.read.reduced ? " (less than 4 GiB: memory did not allow it)" : "");
+  if (s.machine.load > 0.3 * s.machine.n_cores)
+    out += fmt::format("warning   the machine is busy (load {:.1f}): figures will be low\n",
+                       s.machine.load);
   out += "integers  ";
   for (const IntegerPeak& p : s.limits.peaks)
-    out += fmt::format("{}{} {:.0f} Gop/s", &p == s.limits.peaks.data() ? "" : ", ", p.level,
-                       p.gops);
+    out +=
+        fmt::format("{}{} {:.0f} Gop/s", &p == s.limits.peaks.data() ? "" : ", ", p.level, p.gops);
   if (s.limits.peaks.empty()) out += "no loop for this processor";
   out += s.has_meter ? "\nenergy    RAPL, all packages\n"
                      : "\nenergy    not available (no readable RAPL counter)\n";
@@ -93,8 +97,8 @@ std::string report_table(const Report& r) {
       r.model, r.path, static_cast<double>(r.model_bytes) / (1 << 30), r.open_seconds * 1e3,
       r.prompt, r.repeat, r.repeat == 1 ? "" : "s");
   const bool matrix = r.setting.limits.matrix_gops() > 0;
-  out += fmt::format("{:>9}  {:>9} {:>19} {:>8} {:>8}{}  {:>9} {:>19} {:>9} {:>8} {:>8}\n", "context",
-                     "prefill/s", "range", "Gop/s", "of peak", matrix ? "   of AMX" : "",
+  out += fmt::format("{:>9}  {:>9} {:>19} {:>8} {:>8}{}  {:>9} {:>19} {:>9} {:>8} {:>8}\n",
+                     "context", "prefill/s", "range", "Gop/s", "of peak", matrix ? "   of AMX" : "",
                      "decode/s", "range", "MB/token", "GB/s", "of reads");
   for (const Frontier& f : r.frontiers) {
     const Limits& l = r.setting.limits;
@@ -131,35 +135,62 @@ std::string csv_line(const std::vector<std::string>& fields) {
   return line + "\n";
 }
 
-std::string report_csv(const Report& r) {
+namespace {
+
+// One line of the table by column names.
+std::vector<std::pair<const char*, std::string>> columns(const Report& r, const Frontier& f) {
   const Setting& s = r.setting;
-  std::string out = csv_line({"date",           "commit",         "machine",        "cores",
-                              "memory_gib",     "backend",        "level",          "threads",
-                              "model",          "model_bytes",    "ctx",            "prefill_tokens",
-                              "prefill_tps",    "prefill_min",    "prefill_max",    "prefill_gops",
-                              "of_vector_peak", "of_matrix_peak", "decode_tps",     "decode_min",
-                              "decode_max",     "bytes_per_token", "decode_gbs",    "of_read",
-                              "read_gbs",       "vector_gops",    "matrix_gops",    "prefill_joules",
-                              "decode_joules",  "repeat"});
+  const Limits& l = s.limits;
+  const bool matrix = l.matrix_gops() > 0;
   const auto number = [](double v) { return fmt::format("{:.5g}", v); };
   const auto joules = [&](double v) { return s.has_meter ? number(v) : std::string(); };
+  return {
+      {"date", s.date},
+      {"commit", s.commit},
+      {"machine", s.machine.cpu},
+      {"cores", fmt::to_string(s.machine.n_cores)},
+      {"memory_gib", number(static_cast<double>(s.machine.memory) / (1 << 30))},
+      {"load", number(s.machine.load)},
+      {"backend", s.backend},
+      {"level", s.level},
+      {"threads", fmt::to_string(s.n_threads)},
+      {"model", r.model},
+      {"model_bytes", fmt::to_string(r.model_bytes)},
+      {"ctx", fmt::to_string(f.point.ctx)},
+      {"prefill_tokens", fmt::to_string(f.point.interval())},
+      {"prefill_tps", number(f.point.prefill_tps.median)},
+      {"prefill_min", number(f.point.prefill_tps.min)},
+      {"prefill_max", number(f.point.prefill_tps.max)},
+      {"prefill_gops", number(prefill_gops(f))},
+      {"of_vector_peak", number(prefill_of_vector(f, l))},
+      {"of_matrix_peak", matrix ? number(prefill_of_matrix(f, l)) : ""},
+      {"decode_tps", number(f.point.decode_tps.median)},
+      {"decode_min", number(f.point.decode_tps.min)},
+      {"decode_max", number(f.point.decode_tps.max)},
+      {"bytes_per_token", fmt::to_string(f.weight_bytes + f.kv_bytes)},
+      {"decode_gbs", number(decode_gb_per_s(f))},
+      {"of_read", number(decode_of_read(f, l))},
+      {"read_gbs", number(l.read.gb_per_s)},
+      {"vector_gops", number(l.vector_gops())},
+      {"matrix_gops", matrix ? number(l.matrix_gops()) : ""},
+      {"prefill_joules", joules(f.point.prefill_joules.median)},
+      {"decode_joules", joules(f.point.decode_joules.median)},
+      {"repeat", fmt::to_string(r.repeat)},
+  };
+}
+
+}  // namespace
+
+std::string report_csv(const Report& r) {
+  std::string out;
   for (const Frontier& f : r.frontiers) {
-    const bool matrix = s.limits.matrix_gops() > 0;
-    out += csv_line(
-        {s.date, s.commit, s.machine.cpu, fmt::to_string(s.machine.n_cores),
-         number(static_cast<double>(s.machine.memory) / (1 << 30)), s.backend, s.level,
-         fmt::to_string(s.n_threads), r.model, fmt::to_string(r.model_bytes),
-         fmt::to_string(f.point.ctx), fmt::to_string(f.point.interval()),
-         number(f.point.prefill_tps.median), number(f.point.prefill_tps.min),
-         number(f.point.prefill_tps.max), number(prefill_gops(f)),
-         number(prefill_of_vector(f, s.limits)),
-         matrix ? number(prefill_of_matrix(f, s.limits)) : "", number(f.point.decode_tps.median),
-         number(f.point.decode_tps.min), number(f.point.decode_tps.max),
-         fmt::to_string(f.weight_bytes + f.kv_bytes), number(decode_gb_per_s(f)),
-         number(decode_of_read(f, s.limits)), number(s.limits.read.gb_per_s),
-         number(s.limits.vector_gops()), matrix ? number(s.limits.matrix_gops()) : "",
-         joules(f.point.prefill_joules.median), joules(f.point.decode_joules.median),
-         fmt::to_string(r.repeat)});
+    std::vector<std::string> names, values;
+    for (auto& [name, value] : columns(r, f)) {
+      names.emplace_back(name);
+      values.push_back(std::move(value));
+    }
+    if (out.empty()) out = csv_line(names);
+    out += csv_line(values);
   }
   return out;
 }

@@ -9,6 +9,7 @@ Json setting_json(const Setting& s) {
   machine.set("hardware_threads", Json::of(int64_t{s.machine.n_threads}));
   machine.set("memory_bytes", Json::of(static_cast<int64_t>(s.machine.memory)));
   machine.set("l3_bytes", Json::of(static_cast<int64_t>(s.machine.l3_bytes)));
+  machine.set("load", Json::of(s.machine.load));
   machine.set("system", Json::of(s.machine.system));
   Json build = Json::object();
   build.set("version", Json::of(s.version));

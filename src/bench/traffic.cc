@@ -69,8 +69,7 @@ Weights shape_weights(const Config& config, DType (*type_of)(TensorRole)) {
   weights.layers.resize(config.n_layers);
   each_tensor(config, weights, [&](const TensorSpec& spec, Weight& w) {
     const auto& d = spec.dims;
-    w = Weight{nullptr, type_of(spec.role), d[0], d.size() > 1 ? d[1] : 1,
-               d.size() > 2 ? d[2] : 1};
+    w = Weight{nullptr, type_of(spec.role), d[0], d.size() > 1 ? d[1] : 1, d.size() > 2 ? d[2] : 1};
   });
   return weights;
 }

@@ -35,16 +35,17 @@ Result<std::vector<int64_t>> frontiers(const WalkOptions& o) {
     return usage(fmt::format("--ctx-start {} and --ctx-max {}: expected 1 or more, ascending",
                              o.ctx_start, o.ctx_max));
   if (o.n_decode < 1 || o.repeat < 1 || o.warmup < 0)
-    return usage(fmt::format("--decode {}, --repeat {}, --warmup {}: expected positive numbers",
+    return usage(fmt::format("--gen {}, --repeat {}, --warmup {}: expected positive numbers",
                              o.n_decode, o.repeat, o.warmup));
   if (o.step_incr == 0 && !(o.step_mul > 1))
     return usage(fmt::format("--step-mul {}: expected more than 1", o.step_mul));
   std::vector<int64_t> at;
   for (int64_t f = o.ctx_start; f <= o.ctx_max; f = next_frontier(o, f)) {
     if (!at.empty() && f - at.back() <= o.n_decode)
-      return usage(fmt::format("{} tokens from context {} to {}, of which {} are decoded; take "
-                               "longer steps or a smaller --decode",
-                               f - at.back(), at.back(), f, o.n_decode));
+      return usage(
+          fmt::format("{} tokens from context {} to {}, of which {} are decoded; take "
+                      "longer steps or a smaller --gen",
+                      f - at.back(), at.back(), f, o.n_decode));
     at.push_back(f);
     if (at.size() > 10000) return usage("more than 10000 contexts; take longer steps");
   }

@@ -5,7 +5,7 @@
 // behind them.
 //
 //   0        512     544          1024    1056
-//   |prefill--|decode-|prefill------|decode-|          --ctx-start 512 --step-mul 2 --decode 32
+//   |prefill--|decode-|prefill------|decode-|          --ctx-start 512 --step-mul 2 --gen 32
 //
 // The walk is repeated; figures are medians over the repetitions.
 #pragma once

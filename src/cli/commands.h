@@ -14,5 +14,9 @@ Status tokenize(const Args& args);
 Status logits(const Args& args);
 Status convert(const Args& args);
 Status synth(const Args& args);
+Status bench(const Args& args);
+Status eval(const Args& args);
+Status serve(const Args& args);
+Status cache(const Args& args);
 
 }  // namespace narwhal::cli

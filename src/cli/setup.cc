@@ -27,6 +27,7 @@ Result<EngineOptions> engine_options(const Args& args) {
   EngineOptions o;
   o.model = args.text("--model");
   o.backend = args.text("--backend");
+  o.cpu_level = args.text("--cpu-level");
   o.n_ctx = args.integer("--ctx");
   NW_ASSIGN(o.n_threads, small_int(args, "--threads"));
   NW_ASSIGN(o.prefill_chunk, small_int(args, "--chunk"));

@@ -7,10 +7,12 @@
 #include <random>
 
 #include "base/check.h"
+#include "base/progress.h"
 #include "engine/embedded_model.h"
 #include "engine/fingerprint.h"
 #include "engine/vocabulary.h"
 #include "gguf/names.h"
+#include "model/adopt.h"
 #include "model/weights.h"
 #include "residency/plan.h"
 #include "session/timeline.h"
@@ -88,7 +90,7 @@ struct Blueprint {
   ModelInfo info;
 };
 
-Result<Blueprint> draw(const EngineOptions& options, int preferred_chunk) {
+Result<Blueprint> draw(const EngineOptions& options, const Backend& backend) {
   if (options.n_ctx < 0 || options.n_sessions < 1 || options.prefill_chunk < 0)
     return usage(fmt::format("context {}, sessions {}, chunk {}: expected positive numbers",
                              options.n_ctx, options.n_sessions, options.prefill_chunk));
@@ -101,9 +103,14 @@ Result<Blueprint> draw(const EngineOptions& options, int preferred_chunk) {
   request.weights_bytes = std::min(info.tensor_bytes, info.file_bytes);
   request.n_ctx = options.n_ctx;
   request.n_sessions = options.n_sessions;
-  request.chunk = options.prefill_chunk > 0 ? options.prefill_chunk : preferred_chunk;
+  request.chunk = options.prefill_chunk > 0 ? options.prefill_chunk : backend.preferred_chunk();
   request.n_logits = std::min(std::max(kMaxLogitsRows, options.n_sessions), request.chunk);
-  const MemoryPlan plan = make_plan(config, layout, request, available_memory());
+  const StepShape shape{request.chunk, request.n_logits,
+                        options.n_ctx > 0 ? options.n_ctx : config.max_ctx};
+  const StepLimits limits = step_limits(config, shape);
+  request.backend_bytes = static_cast<uint64_t>(backend.scratch_bytes(limits));
+  const uint64_t available = backend.device_memory().value_or(available_memory());
+  const MemoryPlan plan = make_plan(config, layout, request, available);
   return Blueprint{std::move(file), std::move(config), std::move(layout), request, plan,
                    std::move(info)};
 }
@@ -115,7 +122,10 @@ class LoadedEngine : public Engine {
 
   Status load() {
     NW_ASSIGN(tokenizer_, read_tokenizer(b_.file, b_.config.n_vocab));
-    NW_ASSIGN(weights_, bind_weights(b_.config, b_.file));
+    NW_ASSIGN(const Weights mapped, bind_weights(b_.config, b_.file));
+    Progress progress("load", static_cast<int64_t>(b_.request.weights_bytes));
+    NW_ASSIGN(weights_, adopt_weights(b_.config, mapped, *backend_,
+                                      [&](int64_t n_bytes) { progress.update(n_bytes); }));
     const int max_pages = static_cast<int>(KvLayout::n_pages(b_.plan.n_ctx));
     NW_ASSIGN(cache_, KvCache::create(b_.layout, *backend_, b_.plan.n_sessions,
                                       int64_t{max_pages} * b_.plan.n_sessions, max_pages));
@@ -168,8 +178,11 @@ class LoadedEngine : public Engine {
 }  // namespace
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
-  NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = options.n_threads}));
-  NW_ASSIGN(Blueprint blueprint, draw(options, backend->preferred_chunk()));
+  NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = options.n_threads,
+                                                         .cpu_level = options.cpu_level,
+                                                         .exact_products = options.kv_precision ==
+                                                                           KvPrecision::kF32}));
+  NW_ASSIGN(Blueprint blueprint, draw(options, *backend));
   NW_TRY(check_plan(blueprint.config, blueprint.layout, blueprint.request, blueprint.plan));
   auto engine = std::make_unique<LoadedEngine>(options, std::move(blueprint), std::move(backend));
   NW_TRY(engine->load());
@@ -178,7 +191,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
 
 Result<std::pair<ModelInfo, MemoryPlan>> Engine::inspect(const EngineOptions& options) {
   NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = 1}));
-  NW_ASSIGN(Blueprint blueprint, draw(options, backend->preferred_chunk()));
+  NW_ASSIGN(Blueprint blueprint, draw(options, *backend));
   return std::pair{std::move(blueprint.info), blueprint.plan};
 }
 

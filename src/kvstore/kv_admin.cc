@@ -31,6 +31,28 @@ std::vector<KvEntry> KvStore::entries() {
   return entries;
 }
 
+Result<KvEntryDetail> KvStore::detail(const KvId& id) {
+  KvEntryDetail detail;
+  for (const KvEntry& e : entries()) {
+    if (e.id == id) detail.entry = e;
+  }
+  if (detail.entry.id != id) {
+    return usage(fmt::format("no entry {} in {}", id.hex(), impl_->dir.path()));
+  }
+  const int fd = open_kv_file(impl_->dir.path_of(id, false));
+  if (fd < 0) return bad_input(fmt::format("entry {} is gone", id.hex()));
+  auto header = read_header(fd);
+  ::close(fd);
+  NW_TRY(header.status().within("entry " + id.hex()));
+  NW_ASSIGN(auto chain, impl_->read_chain(header->parent,
+                                          chain_root(header->fingerprint, header->block_tokens)));
+  detail.conversation = header->conversation;
+  detail.blocks = std::move(chain.blocks);
+  detail.tokens = std::move(chain.tokens);
+  detail.tokens.insert(detail.tokens.end(), header->tokens.begin(), header->tokens.end());
+  return detail;
+}
+
 Result<KvCheck> KvStore::verify(const std::function<void(uint64_t, uint64_t)>& progress) {
   Impl& s = *impl_;
   flush();

@@ -52,7 +52,10 @@ class CrashRun {
     std::vector<pid_t> readers(n_readers);
     for (auto& pid : readers) pid = start([&, s = random()] { read(s); });
     for (int i = 0; i < n; i++) {
+      const int64_t before = counts_->written;
       const pid_t writer = start([&, s = random()] { write(s); });
+      // Mostly among its writes, sometimes while it opens the store.
+      if (random() % 4 != 0) wait_for_write(before);
       std::this_thread::sleep_for(std::chrono::microseconds(random() % 30000));
       kill_and_wait(writer);
       counts_->kills++;
@@ -74,6 +77,11 @@ class CrashRun {
     if (pid != 0) return pid;
     work();
     ::_exit(0);
+  }
+  void wait_for_write(int64_t before) const {
+    for (int ms = 0; counts_->written == before && ms < 20000; ms++) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
   static void kill_and_wait(pid_t pid) {
     ::kill(pid, SIGKILL);

@@ -99,7 +99,7 @@ Result<KvDir> KvDir::open(const std::string& path, bool create, KvFileSystem& fi
     return failed(fmt::format("{}: cannot make the folder: {}", dir.path_, std::strerror(errno)));
   }
   if (!create && ::access(dir.path_.c_str(), F_OK) != 0) {
-    return bad_input(fmt::format("{}: {}", dir.path_, std::strerror(errno)));
+    return bad_input(fmt::format("{}: no cache here: {}", dir.path_, std::strerror(errno)));
   }
   NW_TRY(check_dir(dir.path_));
   const std::string lock = dir.path_ + "/lock";

@@ -46,12 +46,12 @@ struct KvHeader {
   uint64_t fingerprint = 0;
   uint32_t block_tokens = 0;
   int64_t start = 0;
-  KvId id, parent;
+  KvId id{}, parent{};
   uint32_t frontier_kind = 0;
   uint64_t conversation = 0;
   uint64_t payload_bytes = 0;
   uint64_t payload_checksum = 0;
-  std::vector<int32_t> tokens;
+  std::vector<int32_t> tokens{};
 
   int64_t end() const { return start + static_cast<int64_t>(tokens.size()); }
   // Bytes before the payload, and of the whole file.

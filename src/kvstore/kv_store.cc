@@ -308,33 +308,38 @@ std::optional<KvStore::Text> KvStore::find_text(std::string_view rendered) {
   for (size_t i = candidates.size(); !found && i-- > 0;) {
     const auto row = s.read_index.find_text(candidates[i].second);
     if (!row) continue;
-    auto text = s.text_tokens(*row, candidates[i].first);
-    if (text.ok()) found = *std::move(text);
+    auto before = s.read_chain(row->parent, chain_root(s.options.fingerprint, s.block_tokens()));
+    if (!before.ok()) continue;
+    found = Text{static_cast<size_t>(candidates[i].first), std::move(before->tokens)};
+    found->tokens.insert(found->tokens.end(), row->tail.begin(), row->tail.end());
   }
   s.check_read_index_locked();
   return found;
 }
 
-// The tokens of the whole blocks come from their files, where they are under a checksum.
-Result<KvStore::Text> KvStore::Impl::text_tokens(const TextRow& row, int64_t n_bytes) {
-  Text text;
-  text.n_bytes = static_cast<size_t>(n_bytes);
-  std::vector<std::vector<int32_t>> blocks;
-  const KvId root = chain_root(options.fingerprint, block_tokens());
-  for (KvId id = row.parent; id != root;) {
-    const Descriptor file{open_kv_file(dir.path_of(id, true))};
-    if (file.fd < 0) return failed("a block is gone");
-    NW_ASSIGN(KvHeader header, read_header(file.fd));
-    if (header.id != id) return failed("a block has another name");
-    blocks.push_back(std::move(header.tokens));
-    id = header.parent;
-    if ((header.start == 0) != (id == root)) return failed("a chain without a beginning");
+// The blocks up to `last`, and their tokens. These come from the files, where they are under a
+// checksum.
+Result<KvStore::Impl::Chain> KvStore::Impl::read_chain(KvId last, const KvId& root) {
+  Chain chain;
+  std::vector<std::vector<int32_t>> parts;
+  while (last != root) {
+    const Descriptor file{open_kv_file(dir.path_of(last, true))};
+    if (file.fd < 0) return bad_input(fmt::format("block {} is gone", last.hex()));
+    auto header = read_header(file.fd);
+    NW_TRY(header.status().within("block " + last.hex()));
+    if (header->id != last) return bad_input(fmt::format("block {} has another name", last.hex()));
+    chain.blocks.push_back(last);
+    parts.push_back(std::move(header->tokens));
+    last = header->parent;
+    if ((header->start == 0) != (last == root)) {
+      return bad_input(fmt::format("block {} belongs to another chain", header->id.hex()));
+    }
   }
-  for (auto it = blocks.rbegin(); it != blocks.rend(); ++it) {
-    text.tokens.insert(text.tokens.end(), it->begin(), it->end());
+  std::reverse(chain.blocks.begin(), chain.blocks.end());
+  for (auto it = parts.rbegin(); it != parts.rend(); ++it) {
+    chain.tokens.insert(chain.tokens.end(), it->begin(), it->end());
   }
-  text.tokens.insert(text.tokens.end(), row.tail.begin(), row.tail.end());
-  return text;
+  return chain;
 }
 
 std::optional<KvTurn> KvStore::find_turn(std::string_view key) {

@@ -96,6 +96,14 @@ struct KvEntry {
   int64_t created_at = 0, used_at = 0;  // seconds since 1970
 };
 
+// The same in full.
+struct KvEntryDetail {
+  KvEntry entry;
+  uint64_t conversation = 0;  // that wrote it first
+  std::vector<KvId> blocks;   // from the beginning
+  std::vector<int32_t> tokens;
+};
+
 struct KvCheck {
   uint64_t n_files = 0, n_bytes = 0;
   std::vector<std::string> faults;  // "NAME: what is wrong"; those files were removed
@@ -196,6 +204,8 @@ class KvStore {
 
   // For `narwhal cache`: all fingerprints of the directory.
   std::vector<KvEntry> entries();  // most recently used first
+  // kUsage when there is no such entry, kBadInput when a file of it is damaged.
+  Result<KvEntryDetail> detail(const KvId& id);
   // Reads every file and removes the damaged ones; `progress` gets bytes done and in all.
   Result<KvCheck> verify(const std::function<void(uint64_t, uint64_t)>& progress = {});
   // Removes what no entry needs, then the least valuable entries above the budget. Bytes freed.

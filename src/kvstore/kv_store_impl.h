@@ -59,7 +59,11 @@ struct KvStore::Impl {
   std::optional<Hit> open_hit(const FrontierRow& row, std::span<const KvId> chain,
                               std::span<const int32_t> tokens);
   bool blocks_in_place(std::span<const KvId> blocks);
-  Result<Text> text_tokens(const TextRow& row, int64_t n_bytes);
+  struct Chain {
+    std::vector<KvId> blocks;
+    std::vector<int32_t> tokens;
+  };
+  Result<Chain> read_chain(KvId last, const KvId& root);
 
   // The queue (kv_queue.cc).
   bool enqueue(uint64_t n_bytes, std::function<void()> run);

@@ -291,6 +291,12 @@ TEST(KvStore, EntriesAndRemoval) {
   EXPECT_EQ(entries[0].n_blocks, 7);
   EXPECT_EQ(entries[1].n_blocks, 8);
   EXPECT_GT(entries[0].bytes, entries[0].own_bytes);
+  const auto detail = store->detail(entries[0].id);
+  ASSERT_TRUE(detail.ok()) << detail.status().message();
+  EXPECT_EQ(detail->tokens, test_tokens(1, 60, 40));
+  EXPECT_EQ(detail->blocks.size(), 7);
+  EXPECT_EQ(detail->conversation, 1);
+  EXPECT_EQ(store->detail(KvId{1, 2}).status().code(), Code::kUsage);
   const auto hit = store->find(test_tokens(1, 60, 40), 60);
   EXPECT_EQ(store->remove(entries[0].id).status().code(), Code::kFailed);  // in use
   ASSERT_TRUE(store->remove(entries[1].id).ok());

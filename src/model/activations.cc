@@ -84,9 +84,14 @@ StepLimits step_limits(const Config& c, const StepShape& shape) {
                             2 * c.index_dim,
                             c.n_experts};
   limits.max_width = static_cast<int>(*std::max_element(std::begin(widths), std::end(widths)));
+  limits.max_inputs = std::max<int64_t>(int64_t{c.n_heads} * c.head_dim, limits.max_width);
+  limits.expert_inputs = std::max<int64_t>(c.d_model, int64_t{c.n_experts_used} * c.d_expert);
   limits.n_experts_used = c.n_experts_used;
   limits.n_experts = c.n_experts;
   limits.n_hc = c.n_hc;
+  limits.d_model = c.d_model;
+  limits.n_heads = c.n_heads;
+  limits.head_dim = c.head_dim;
   return limits;
 }
 

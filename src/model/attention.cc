@@ -15,9 +15,8 @@ void Forward::attention(const Step& t) {
   ops_.head_norm_rope(n, c_.n_heads, c_.head_dim, c_.rope_dim, c_.rms_eps, t.rope(), a.q);
 
   ops_.matmul(w.wkv, n, a.x, a.kv);
-  ops_.rms_norm(n, c_.head_dim, a.kv, f32(w.kv_norm), c_.rms_eps, a.kv);
-  ops_.rope_tail(n, 1, c_.head_dim, c_.rope_dim, t.rope(), false, a.kv);
-  ops_.encode_rows(layout_.row, n, a.kv, a.kv_rows);
+  ops_.make_kv_rows(layout_.row, n, c_.rope_dim, f32(w.kv_norm), c_.rms_eps, t.rope(), a.kv,
+                    a.kv_rows);
 
   if (t.kind != LayerKind::kSliding)
     compressor(t, w.compressor, t.kv.rows, t.kv.k, t.kv.s, a.k, a.s);

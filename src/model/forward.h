@@ -44,6 +44,7 @@ class Forward {
 
   void run(const StepSize& size, const Activations& a, const KvMemory& kv);
   void observe(Observer observer) { observer_ = std::move(observer); }
+  bool observed() const { return observer_ != nullptr; }
 
  private:
   struct Step;  // what one layer needs at hand

@@ -26,6 +26,13 @@ void Ops::head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const
   rope_tail(n, n_heads, dim, rope, table, false, q);
 }
 
+void Ops::make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
+                       const float* table, float* kv, std::byte* rows) {
+  rms_norm(n, format.dim, kv, norm, eps, kv);
+  rope_tail(n, 1, format.dim, rope, table, false, kv);
+  encode_rows(format, n, kv, rows);
+}
+
 void Ops::index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,
                        float* scores, int32_t* selected, int32_t* n_selected) {
   for (int first = 0; first < b.n_rows; first += p.score_rows) {

@@ -15,6 +15,10 @@
 //   a sequence was cut into steps: every reduction has a fixed order.
 // - Arithmetic is f32 on f32 activations; weights are decoded exactly. Sums of squares and softmax
 //   denominators may be wider.
+// - A backend may round the activations of products with quantised weights, finer than the model
+// was
+//   trained with, where it says so (backend/cpu/kernels/kernels.h) and where the caller has not
+//   asked for exact products (BackendOptions).
 // Section numbers are those of the model description in docs/paper_to_code.md.
 #pragma once
 
@@ -206,6 +210,11 @@ class Ops {
   // q heads: unweighted norm, then rope on the tail. In place.
   virtual void head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const float* table,
                               float* q);
+
+  // The KV rows of this step: norm, rope on the tail, encoding. kv [n][dim] in place, rows
+  // [n][format.bytes()].
+  virtual void make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
+                            const float* table, float* kv, std::byte* rows);
 
   // Scores and selection, score_rows queries at a time; scores [score_rows][max_rows].
   virtual void index_select(const BatchRows& b, const IndexParams& p, const float* q,

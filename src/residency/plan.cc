@@ -27,7 +27,8 @@ MemoryPlan plan_for(const Config& c, const KvLayout& layout, const PlanRequest& 
   plan.kv_session_bytes = KvLayout::n_pages(n_ctx) * layout.page_bytes;
   plan.frontier_bytes = layout.frontier_bytes + frontier_budget(layout);
   Activations a;
-  plan.workspace_bytes = place_activations(c, layout, {q.chunk, q.n_logits, n_ctx}, nullptr, a);
+  plan.workspace_bytes =
+      q.backend_bytes + place_activations(c, layout, {q.chunk, q.n_logits, n_ctx}, nullptr, a);
   plan.total_bytes =
       plan.weights_bytes + plan.workspace_bytes +
       static_cast<uint64_t>(q.n_sessions) * (plan.kv_session_bytes + plan.frontier_bytes);

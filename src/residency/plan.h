@@ -24,8 +24,9 @@ struct PlanRequest {
   uint64_t weights_bytes = 0;
   int64_t n_ctx = 0;  // 0 = as much as fits, at most the model's own
   int n_sessions = 1;
-  int chunk = 0;     // rows of a step
-  int n_logits = 0;  // rows of a step with logits
+  int chunk = 0;               // rows of a step
+  int n_logits = 0;            // rows of a step with logits
+  uint64_t backend_bytes = 0;  // the backend's own scratch
 };
 
 MemoryPlan make_plan(const Config& config, const KvLayout& layout, const PlanRequest& request,

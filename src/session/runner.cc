@@ -52,7 +52,11 @@ void Runner::step(std::span<const StepPart> parts, const KvMemory& kv) {
   send(a_.slot, slot_);
   send(a_.first_row, first_row_);
   send(a_.logits_rows, logits_rows_);
-  forward_.run(size, a_, kv);
+  const auto forward = [&] { forward_.run(size, a_, kv); };
+  if (forward_.observed())
+    forward();
+  else
+    backend_.run_step({size.n_rows, size.n_logits, kv.pages}, forward);
   backend_.ops().sync();
   if (!backend_.is_host())
     backend_.copy_out(logits_.data(), a_.logits, int64_t{size.n_logits} * config_.n_vocab * 4);

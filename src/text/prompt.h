@@ -14,7 +14,7 @@
 namespace narwhal::text {
 
 struct PromptItem {
-  int32_t control = -1;  // token id of a control, or -1 for text
+  int32_t control = -1;   // token id of a control, or -1 for text
   std::string text = {};  // the bytes; of a control, its literal (to show, never to tokenise)
 
   std::vector<int32_t> ids = {};  // not empty: exactly these tokens, and no text

@@ -53,12 +53,19 @@ refuses "unknown command" 2 "did you mean chat?" chta
 refuses "unknown option" 2 "did you mean --temp?" run --tmp 1
 refuses "value missing" 2 "--max-tokens" run --max-tokens
 refuses "bad number" 2 "expected a whole number" run -n x -p hi
-refuses "bad choice" 2 "expected one of auto|cpu|ref" run --backend abacus -p hi
+refuses "bad choice" 2 "expected one of auto|.*cpu|ref" run --backend abacus -p hi
 refuses "bad sampling" 2 "top_p is 3" run --top-p 3 -p hi
 refuses "two texts" 2 "exclude each other" run -p a -f b
 refuses "think and nothink" 2 "exclude each other" run --think --nothink -p a
 refuses "logits without out" 2 "--out" logits --ids 1
+refuses "eval of what" 2 "expected one of skills" eval nonsense
 refuses "logits without ids" 2 "--ids" logits --out x.f32
+refuses "bench with two kinds of steps" 2 "exclude each other" bench --step-incr 5 --step-mul 2
+refuses "bench with steps all decoded" 2 "longer steps" bench --ctx-start 64 --step-incr 16
+refuses "bench --ops with a plot" 2 "--svg" bench --ops --svg x.svg
+refuses "cache without folder" 2 "--kv-disk-dir" cache
+refuses "cache action" 2 "expected one of ls|show" cache look --kv-disk-dir x
+refuses "cache that is missing" 3 "no cache here" cache ls --kv-disk-dir nowhere
 refuses "convert without folder" 2 "no checkpoint" convert --out x.gguf
 refuses "convert tensor type" 2 "unknown type" convert . --out x.gguf --tensor-type a=b
 refuses "synth without out" 2 "--out" synth
@@ -173,6 +180,22 @@ check "disk cache: the second start reuses the prompt" out_has '"reuse_source": 
 sed 's/.*"text": \("[^"]*"\).*/\1/' out | cmp -s - cold
 check "disk cache: same answer" [ $? -eq 0 ]
 check "disk cache: private folder" [ "$(stat -c %a kv 2>/dev/null || stat -f %Lp kv)" = 700 ]
+call cache ls --kv-disk-dir kv --json
+check "cache ls --json: entries" out_has '"entries": \[{"id": "'
+id=$(sed 's/.*"entries": \[{"id": "\([0-9a-f]*\).*/\1/' out)
+call cache show "$(printf '%.8s' "$id")" --kv-disk-dir kv
+check "cache show: by the beginning of the id" [ "$(head -n 1 out)" = "$id" ]
+call cache verify --kv-disk-dir kv
+check "cache verify" out_has ", 0 damaged"
+file=$(find kv -name '*.block' | head -n 1)
+printf 'x' | dd of="$file" bs=1 seek=20000 conv=notrunc 2>/dev/null
+call cache verify --kv-disk-dir kv
+check "cache verify: exit code of a damaged file" [ "$code" -eq 3 ]
+check "cache verify: names it" out_has "$(basename "$file"): the checksum"
+call run -f long.txt --temp 0 -n 4 --nothink --kv-disk-dir kv --json
+check "disk cache: after damage" out_has "\"text\": $(cat cold)"
+call cache rm --all --kv-disk-dir kv
+check "cache rm --all" [ -z "$(find kv -name '*.frontier')" ]
 refuses "prompt longer than the context" 2 "--ctx" run -p "$(seq 1 400)" --ctx 128
 printf 'Hello.\n/ctx\n/save talk.json\n/load talk.json\nBye.\n/stats\n/quit\nnever read\n' >in
 call chat --temp 0 -n 8 --nothink --ctx 1024

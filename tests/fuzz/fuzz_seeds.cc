@@ -1,11 +1,13 @@
-// fuzz_seeds DIR: writes DIR/gguf/* and DIR/safetensors/*, small valid files for the fuzzers to
-// bend.
+// fuzz_seeds DIR: writes DIR/gguf/*, DIR/safetensors/* and DIR/kvfile/*, small valid files for the
+// fuzzers to bend.
 #include <fmt/format.h>
 
 #include <cstdio>
 #include <filesystem>
 
+#include "base/file.h"
 #include "gguf/writer.h"
+#include "kvstore/kv_file.h"
 #include "safetensors/writer.h"
 
 namespace narwhal {
@@ -59,11 +61,38 @@ Status safetensors_seeds(const std::string& dir) {
   return safetensors::write_file(dir + "/tensors.safetensors", tensors);
 }
 
+Status kv_seed(const std::string& path, KvHeader h) {
+  h.fingerprint = 7;
+  h.block_tokens = 4;
+  if (h.start == 0) h.parent = chain_root(7, 4);
+  h.id =
+      h.kind == KvFileKind::kBlock ? block_id(h.parent, h.tokens) : frontier_id(h.parent, h.tokens);
+  const std::string payload = "sixteen bytes...";
+  const auto bytes = std::as_bytes(std::span(payload));
+  h.payload_bytes = payload.size();
+  h.payload_checksum = checksum_of(std::span(&bytes, 1));
+  const std::vector<std::byte> header = encode_header(h);
+  NW_ASSIGN(AtomicFile file, AtomicFile::create(path));
+  NW_TRY(file.write_at(0, header.data(), header.size()));
+  NW_TRY(file.write_at(header.size(), payload.data(), payload.size()));
+  return file.commit();
+}
+
+Status kv_seeds(const std::string& dir) {
+  const auto kFrontier = KvFileKind::kFrontier;
+  NW_TRY(kv_seed(dir + "/first.block", {.tokens = {1, 2, 3, 4}}));
+  NW_TRY(kv_seed(dir + "/later.block", {.start = 8, .parent = {1, 2}, .tokens = {-1, 0, 1, 9}}));
+  NW_TRY(kv_seed(dir + "/first.frontier", {.kind = kFrontier, .tokens = {1, 2, 3}}));
+  return kv_seed(dir + "/later.frontier",
+                 {.kind = kFrontier, .start = 4, .parent = {3, 4}, .frontier_kind = 1});
+}
+
 Status run(const std::string& dir) {
   std::error_code error;
-  for (const char* sub : {"/gguf", "/safetensors"})
+  for (const char* sub : {"/gguf", "/safetensors", "/kvfile"})
     std::filesystem::create_directories(dir + sub, error);
   NW_TRY(gguf_seeds(dir + "/gguf"));
+  NW_TRY(kv_seeds(dir + "/kvfile"));
   return safetensors_seeds(dir + "/safetensors");
 }
 

@@ -2,6 +2,7 @@
 // work and what stale memory contains never changes a bit.
 #include <gtest/gtest.h>
 
+#include "backend/cpu/kernels/level.h"
 #include "random_model.h"
 
 namespace narwhal {
@@ -106,6 +107,22 @@ TEST_P(Invariants, SequencesOfABatchAreAlone) {
 TEST_P(Invariants, ThreadsDoNotMatter) {
   Rig one = rig("cpu", 1), five = rig("cpu", 5);
   expect_same(one.run(0, ids_, 0, kTokens), five.run(0, ids_, 0, kTokens), "threads");
+}
+
+// Every instruction set has its own loops, so each is held to it.
+TEST_P(Invariants, LevelsOfTheProcessorDoNotDependOnChunksOrThreads) {
+  for (const cpu::Level level : cpu::available_levels()) {
+    const std::string name = "cpu_" + std::string(cpu::level_name(level));
+    const auto want = rig(name, 1).run(0, ids_, 0, kTokens);
+    Rig r = rig(name, 3);
+    std::vector<float> got;
+    for (const auto& [begin, end] :
+         {std::pair{0, 1}, {1, 2}, {2, 9}, {9, 40}, {40, 297}, {297, 300}}) {
+      const auto part = r.run(1, ids_, begin, end);
+      got.insert(got.end(), part.begin(), part.end());
+    }
+    expect_same(got, want, name);
+  }
 }
 
 TEST_P(Invariants, LaterTokensDoNotReachBack) {

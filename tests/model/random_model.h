@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "model/adopt.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "session/kv_cache.h"
@@ -90,13 +91,19 @@ class Rig {
       int n_rows = 320)
       : config_(config),
         layout_(make_kv_layout(config_, precision)),
-        backend_(*make_backend(backend, {.n_threads = n_threads})) {
+        backend_(*make_backend(backend.substr(0, backend.find('_')),
+                               options(backend, precision, n_threads))) {
     const int max_pages = static_cast<int>(KvLayout::n_pages(n_ctx));
     cache_ = *KvCache::create(layout_, *backend_, n_slots, int64_t{max_pages} * n_slots, max_pages);
-    runner_ = *Runner::create(config_, weights, layout_, *backend_, {n_rows, n_rows, n_ctx});
+    weights_ = *adopt_weights(config_, weights, *backend_);
+    runner_ = *Runner::create(config_, weights_, layout_, *backend_, {n_rows, n_rows, n_ctx});
     const KvMemory m = cache_->memory();
-    std::memset(m.pages, 0xFF, int64_t{max_pages} * n_slots * layout_.page_bytes);
-    std::memset(m.frontiers, 0xFF, n_slots * layout_.frontier_bytes);
+    const auto poison = [&](std::byte* memory, int64_t n_bytes) {
+      const std::vector<std::byte> bytes(n_bytes, std::byte{0xFF});
+      backend_->copy_in(memory, bytes.data(), n_bytes);
+    };
+    poison(m.pages, int64_t{max_pages} * n_slots * layout_.page_bytes);
+    poison(m.frontiers, n_slots * layout_.frontier_bytes);
     for (int i = 0; i < n_slots; i++) slots_.push_back(*cache_->acquire());
   }
 
@@ -109,7 +116,9 @@ class Rig {
   std::vector<float> step(const std::vector<StepPart>& parts) {
     int n = 0;
     for (const StepPart& p : parts) {
-      EXPECT_TRUE(cache_->prepare(p.slot, p.position, p.position + static_cast<int64_t>(p.tokens.size())).ok());
+      EXPECT_TRUE(
+          cache_->prepare(p.slot, p.position, p.position + static_cast<int64_t>(p.tokens.size()))
+              .ok());
       n += p.logits == LogitsOf::kAll ? static_cast<int>(p.tokens.size())
                                       : p.logits == LogitsOf::kLast;
     }
@@ -125,9 +134,20 @@ class Rig {
   }
 
  private:
+  // "cpu_avx2" asks for that level of the CPU backend.
+  static BackendOptions options(const std::string& backend, KvPrecision precision, int n_threads) {
+    BackendOptions o;
+    o.n_threads = n_threads;
+    o.exact_products = precision == KvPrecision::kF32;
+    if (const auto at = backend.find('_'); at != std::string::npos)
+      o.cpu_level = backend.substr(at + 1);
+    return o;
+  }
+
   Config config_;
   KvLayout layout_;
   std::unique_ptr<Backend> backend_;
+  Weights weights_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Runner> runner_;
   std::vector<int> slots_;

@@ -90,12 +90,13 @@ def report(model, tok, device, log, count=64, quick=False, until=None, kw=None):
     kw, out, t0 = kw or {}, {}, time.time()
     skills = data.eval_skills()
     if quick:
-        skills = {k: skills[k] for k in ("identity/chat", "add 2 digits", "words copy", "recall 60", "recall 250", "recall 1000", "tool one")}
+        skills = {k: skills[k] for k in ("identity/chat", "add 2 digits", "words copy", "recall 60", "recall 250", "recall 1000", "tool one", "tool parallel", "words sort")}
+        skills["codes 1000"] = data.long_skills(1000)["codes 1000"]
     plans = [(k, make, count, {}) for k, make in skills.items()]
     if not quick:
         for n, docs in ((4000, 24), (8000, 12)):
             plans += [(k, make, docs, {}) for k, make in data.long_skills(n).items()]
-        plans += [(k + " (rounded cache)", make, docs, {"sim": True}) for n, docs in ((1000, 48), (4000, 24), (8000, 12)) for k, make in data.long_skills(n).items() if not k.startswith("told")]
+        plans += [(k + " (rounded cache)", make, docs, {"sim": True}) for n, docs in ((1000, 48), (4000, 24), (8000, 12), (16000, 12), (32000, 8)) for k, make in data.long_skills(n).items() if not k.startswith("told")]
     for name, make, n, extra in plans:
         if until and time.time() > until:
             log("evaluation stopped by the clock")
@@ -111,12 +112,10 @@ def report(model, tok, device, log, count=64, quick=False, until=None, kw=None):
 
 
 def main(folder, quick):
-    import checkpoint
-    from model import Config, Minnow
+    from model import load_folder
     from tokenizer import Tokenizer
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = Minnow(Config.from_hf(json.load(open(folder + "/config.json"))))
-    model.load_state_dict({k: v.long() if v.dtype == torch.int32 else v.float() for k, v in checkpoint.read_dir(folder).items()})
+    model = load_folder(folder)
     tok = Tokenizer.load(folder + "/tokenizer.json")
     report(model.to(device).eval(), tok, device, lambda line: print(line, flush=True), quick=quick)
 

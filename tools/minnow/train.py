@@ -1,6 +1,8 @@
 """Train Minnow in a fixed time and write a Hugging Face style folder.
 
-    python3 tools/minnow/train.py --minutes 9 --out out           everything, start to finish, inside 9 minutes
+    python3 tools/minnow/train.py --minutes 15 --out out          everything, start to finish, inside 15 minutes
+    python3 tools/minnow/train.py --minutes 5 --from out --eager --phases 8192r:0.4,16384r:0.3,32768r:0.3 --lr 1.2e-3 --warmup 20 --out more
+                                                                  longer texts, from the weights of an earlier run
     python3 tools/minnow/train.py --tiny --steps 30 --out out     a check of the plumbing on a CPU
 
 Writes config.json, tokenizer.json, model*.safetensors (BF16), eval.json, log.txt. If anything fails on the way, what has been
@@ -21,17 +23,18 @@ from optim import Optimiser
 
 def arguments():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("--minutes", type=float, default=9.0, help="wall time of the whole run, evaluation included")
+    a.add_argument("--minutes", type=float, default=15.0, help="wall time of the whole run, evaluation included")
     a.add_argument("--out", default="out", help="folder to write")
-    a.add_argument("--phases", default="512:0.40,2048:0.35,8192r:0.25", help="length:share of the time; r = with rounded caches (spec: model section 6)")
+    a.add_argument("--phases", default="2048r:0.45,8192re:0.25,16384re:0.15,32768re:0.15",
+                   help="length:share of the time; r = with rounded caches (spec: model section 6), e = not compiled")
     a.add_argument("--tokens", type=int, default=32768, help="tokens a step")
     a.add_argument("--lr", type=float, default=4e-3)
     a.add_argument("--decay", type=float, default=0.4, help="last share of the time in which the rate falls to zero")
     a.add_argument("--warmup", type=int, default=100)
     a.add_argument("--reserve", type=float, default=80, help="seconds kept for evaluation and writing")
-    a.add_argument("--compile-budget", type=float, default=170, help="seconds of warming up after which later phases are left out")
+    a.add_argument("--compile-budget", type=float, default=170, help="seconds of warming up after which later phases run uncompiled")
     a.add_argument("--vocab", type=int, default=2048)
-    a.add_argument("--experts", type=int, default=6)
+    a.add_argument("--experts", type=int, default=4)
     a.add_argument("--ratios", default="0,0,4,128,4,128,4")
     a.add_argument("--index-topk", type=int, default=128)
     a.add_argument("--seed", type=int, default=1)
@@ -40,6 +43,8 @@ def arguments():
     a.add_argument("--f32", action="store_true", help="float32 activations")
     a.add_argument("--state", default="", help="where the float32 training state is kept (default OUT/state.pt)")
     a.add_argument("--resume", default="", help="continue from such a state")
+    a.add_argument("--from", dest="start", default="", help="begin with the weights and the tokenizer of this folder; surplus experts are left out")
+    a.add_argument("--quick", type=float, default=100, help="seconds between quick evaluations")
     a.add_argument("--steps", type=int, default=0, help="stop after so many steps")
     a.add_argument("--skip-check", action="store_true", help="no comparison with transformers and tokenizers")
     a.add_argument("--tiny", action="store_true", help="a very small model, for checks on a CPU")
@@ -90,9 +95,9 @@ def step(model, batch, micro, sim, dtype):
     pieces = [t.chunk(micro) for t in (ids, target, weight)]
     values, shares = 0, None
     for i, t, w in zip(*pieces):
-        ce, index, said, right, counts = model.loss(i, t, w, sim, dtype)
-        ((ce + 0.1 * index) / len(pieces[0])).backward()
-        values = values + torch.stack([ce.detach(), torch.as_tensor(index).detach().to(ce.device).float(), said, right]) / len(pieces[0])
+        ce, index, said, right, draft, drafted, counts = model.loss(i, t, w, sim, dtype)
+        ((ce + 0.1 * index + draft) / len(pieces[0])).backward()
+        values = values + torch.stack([v.detach().to(ce.device).float() for v in (ce, torch.as_tensor(index), said, right, drafted)]) / len(pieces[0])
         shares = counts if shares is None else [a + b for a, b in zip(shares, counts)]
     return values, [s.detach() / len(pieces[0]) for s in shares]
 
@@ -108,7 +113,28 @@ def compile_blocks(model):
 
     def head(f, *a):
         return f(*a)
-    model.run_block, model.run_head = torch.compile(run, dynamic=False), torch.compile(head, dynamic=False)
+    model.compiled = torch.compile(run, dynamic=False), torch.compile(head, dynamic=False)
+    model.plain = model.run_block, model.run_head
+
+
+def use_compiled(model, yes):
+    if hasattr(model, "compiled"):
+        model.run_block, model.run_head = model.compiled if yes else model.plain
+
+
+def starting_weights(folder, c):
+    """State of a folder's checkpoint: the first c.experts experts of each layer, and no entry of another shape."""
+    state = {k: v.long() if v.dtype == torch.int32 else v.float() for k, v in checkpoint.read_dir(folder).items()}
+    for k, v in state.items():
+        if k.endswith("tid2eid"):  # an expert left out is replaced by one that its token does not use yet
+            kept = []
+            for token, row in enumerate(v.tolist()):
+                free = [e for e in range(c.experts) if e not in row]
+                kept.append([e if e < c.experts else free.pop(token % len(free)) for e in row])
+            state[k] = torch.tensor(kept)
+        elif ".mlp.experts." in k or ".mlp.gate." in k:
+            state[k] = v[:c.experts].clone()
+    return state
 
 
 def plain_copy(model, c, device, rounded):
@@ -133,20 +159,26 @@ def main():
 
     device = "cuda" if torch.cuda.device_count() else "cpu"  # counts without starting CUDA, so that the workers can still fork
     if args.tiny:
-        args.phases, args.tokens, args.workers, args.eager, args.reserve, args.warmup = "256:0.7,640r:0.3", 768, 1, True, 5, 5
+        args.phases, args.tokens, args.workers, args.eager, args.reserve, args.warmup = "256:0.5,640r:0.5", 768, 1, True, 5, 5
     dtype = torch.float32 if args.f32 or device == "cpu" else torch.bfloat16
     phases = []
     for p in args.phases.split(","):
         n, share = p.split(":")
-        phases.append((int(n.rstrip("r")), float(share), n.endswith("r")))
+        phases.append((int(n.rstrip("re")), float(share), "r" in n, "e" in n))
     tok_path = os.path.join(args.out, "tokenizer.json")
-    tok = tokenizer.train(args.vocab, tokenizer.corpus())
+    tok = tokenizer.Tokenizer.load(args.start + "/tokenizer.json") if args.start else tokenizer.train(args.vocab, tokenizer.corpus())
     tok.save(tok_path)
     log("tokenizer:", tok.size, "tokens")
-    feed = Feed(args, tok_path, [n for n, _, _ in phases])
+    feed = Feed(args, tok_path, [n for n, *_ in phases])
     small = dict(hidden=64, inner=64, heads=2, head_dim=128, q_lora=64, o_groups=2, o_lora=32, index_heads=2, window=32, index_topk=48) if args.tiny else {}
     c = Config(**{**dict(vocab=tok.size, experts=args.experts, ratios=[int(r) for r in args.ratios.split(",")], index_topk=args.index_topk), **small})
     model = Minnow(c).initialise(args.seed)
+    if args.start:
+        state = starting_weights(args.start, c)
+        own = model.state_dict()
+        fit = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+        model.load_state_dict(fit, strict=False)
+        log("began with", len(fit), "of", len(own), "tensors of", args.start)
     log("parameters:", sum(p.numel() for p in model.parameters()), "device:", torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch", torch.__version__)
     if not args.skip_check:
         for what, f in (("tokenizers library, documents that agree:", lambda: tokenizer.check(tok_path, 100)), ("transformers, worst logit difference:", lambda: check_transformers(model))):
@@ -201,6 +233,7 @@ def train(args, model, opt, feed, phases, micro, dtype, device, log, kept, seen,
     def once(batch, p):
         while True:
             try:
+                use_compiled(model, not phases[p][3])
                 return step(model, batch, micro[p], phases[p][2], dtype)
             except RuntimeError as e:  # out of memory: smaller pieces
                 if "out of memory" not in str(e).lower() or micro[p] >= batch[0].shape[0]:
@@ -212,18 +245,19 @@ def train(args, model, opt, feed, phases, micro, dtype, device, log, kept, seen,
 
     if device == "cuda":  # build every phase's kernels before the clock of the schedule starts
         t0 = time.time()
-        for p, (n, _, _) in enumerate(phases):
+        for p, (n, _, sim, eager) in enumerate(phases):
+            if not eager and time.time() - t0 > args.compile_budget:
+                log(f"warm-up took too long: phase {p} runs uncompiled")
+                phases[p] = (n, phases[p][1], sim, True)
+            t1 = time.time()
             ids = torch.randint(0, c.vocab, (max(1, args.tokens // n), n), device=device)
             once((ids, ids, torch.ones_like(ids, dtype=torch.float32)), p)
             opt.zero()
             torch.cuda.synchronize()
-            log(f"phase {p} (length {n}) ready, memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-            if time.time() - t0 > args.compile_budget and p + 1 < len(phases):
-                log("warm-up took too long: later phases left out")
-                del phases[p + 1:]
-                break
+            log(f"phase {p} (length {n}) ready in {time.time() - t1:.1f} s, memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+            torch.cuda.reset_peak_memory_stats()
     begin, end = time.time(), START + args.minutes * 60 - args.reserve
-    shares = np.cumsum([s for _, s, _ in phases])
+    shares = np.cumsum([p[1] for p in phases])
     shares = shares / shares[-1]
     n, phase, mark, mark_seen, quick, rate = 0, 0, time.time(), seen, time.time(), 1.0
     while True:
@@ -241,7 +275,7 @@ def train(args, model, opt, feed, phases, micro, dtype, device, log, kept, seen,
         norm = opt.step(scale * rate)
         opt.zero()
         with torch.no_grad():
-            for block, share in zip(model.model.layers, counts):
+            for block, share in zip(model.routers(), counts):
                 if not block.mlp.hashed:
                     block.mlp.gate.e_score_correction_bias += 1e-3 * min(1.0, scale * 2) * torch.sign(share.mean() - share)
         n += 1
@@ -249,9 +283,9 @@ def train(args, model, opt, feed, phases, micro, dtype, device, log, kept, seen,
         if n % (5 if args.tiny else 50) == 0 or n == 1:
             v = values.tolist()
             dt = time.time() - mark
-            worst = max(float((s.max() / s.mean())) for b, s in zip(model.model.layers, counts) if not b.mlp.hashed)
-            log(f"step {n} {progress:5.1%} loss {v[0]:.3f} said {v[2]:.3f} right {v[3]:.1%} index {v[1]:.3f} norm {float(norm):.2f} busiest expert x{worst:.2f} {(seen - mark_seen) / dt / 1e3:.0f}k tok/s")
-            history.append([n, seen, round(v[0], 4), round(v[2], 4), round(v[1], 4)])
+            worst = max(float((s.max() / s.mean())) for b, s in zip(model.routers(), counts) if not b.mlp.hashed)
+            log(f"step {n} {progress:5.1%} loss {v[0]:.3f} said {v[2]:.3f} right {v[3]:.1%} drafted {v[4]:.1%} index {v[1]:.3f} norm {float(norm):.2f} busiest expert x{worst:.2f} {(seen - mark_seen) / dt / 1e3:.0f}k tok/s")
+            history.append([n, seen, round(v[0], 4), round(v[2], 4), round(v[1], 4), round(v[4], 4)])
             mark, mark_seen = time.time(), seen
             if not math.isfinite(v[0]):
                 rate *= 0.5
@@ -265,7 +299,7 @@ def train(args, model, opt, feed, phases, micro, dtype, device, log, kept, seen,
             elif n % 250 == 0:
                 for k, t in model.state_dict().items():
                     kept[k].copy_(t)
-        if not args.tiny and time.time() - quick > 75 and end - time.time() > 40:
+        if not args.tiny and time.time() - quick > args.quick and end - time.time() > 40:
             evaluate.report(plain_copy(model, c, device, False), tok, device, log, 32, quick=True, kw={"dtype": dtype})
             checkpoint.save(args.out, model.state_dict(), c.to_hf())
             quick = mark = time.time()

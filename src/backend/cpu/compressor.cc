@@ -3,7 +3,6 @@
 #include <limits>
 
 #include "backend/cpu/cpu_ops.h"
-#include "backend/cpu/dot.h"
 #include "ops/row_codec.h"
 #include "quant/quant.h"
 
@@ -20,6 +19,7 @@ const float* token_row(const BatchRows& b, int64_t r, int64_t position, int64_t 
 
 // Running softmax average per channel; top, sum and value are [d].
 struct Pool {
+  const cpu::Kernels& kernels;
   int64_t d;
   float *top, *sum, *value;
 
@@ -32,13 +32,7 @@ struct Pool {
   void raise(const float* s) {
     for (int64_t c = 0; c < d; c++) top[c] = std::max(top[c], s[c]);
   }
-  void add(const float* s, const float* k) {
-    for (int64_t c = 0; c < d; c++) {
-      const float weight = std::exp(s[c] - top[c]);
-      sum[c] += weight;
-      value[c] += weight * k[c];
-    }
-  }
+  void add(const float* s, const float* k) { kernels.pool_add(s, k, top, d, sum, value); }
 };
 
 // Calls f(position, first channel) for every token that the row of window w pools, oldest first.
@@ -49,9 +43,10 @@ void each_part(const CompressorParams& p, int64_t w, F&& f) {
   for (int64_t j = 0; j < p.ratio; j++) f(w * p.ratio + j, half);
 }
 
-void norm_and_rotate(const CompressorParams& p, int64_t w, float* row) {
+void norm_and_rotate(const cpu::Kernels& kernels, const CompressorParams& p, int64_t w,
+                     float* row) {
   const int d = p.out.format.dim;
-  const float scale = 1 / std::sqrt(sum_squares(row, d) / static_cast<float>(d) + p.rms_eps);
+  const float scale = 1 / std::sqrt(kernels.dot(row, row, d) / static_cast<float>(d) + p.rms_eps);
   for (int c = 0; c < d; c++) row[c] = row[c] * scale * p.norm[c];
   for (int i = 0; i < p.rope / 2; i++) {  // at the window's first token
     const float angle = static_cast<float>(w * p.ratio) * p.rope_freq[i];
@@ -70,7 +65,7 @@ void CpuOps::encode_rows(const RowFormat& format, int n, const float* x, std::by
   each_row(n, 16 * format.dim, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t r = begin; r < end; r++)
       encode_kv_row(format, x + r * format.dim, out + r * format.bytes(),
-                    scratch(thread).row.data());
+                    scratch(thread).row.as<float>());
   });
 }
 
@@ -82,7 +77,7 @@ void CpuOps::index_query(const RowFormat& format, int n, int n_heads, float* q) 
 
 void CpuOps::add_ape(const BatchRows& b, const Weight& ape, int ratio, float* s) {
   each_row(b.n_rows, 2 * ape.n_in, [&](int64_t begin, int64_t end, int thread) {
-    float* row = scratch(thread).row.data();
+    float* row = scratch(thread).row.as<float>();
     for (int64_t r = begin; r < end; r++) {
       quant::decode_row(ape.type, ape.row(b.position[r] % ratio), ape.n_in, row);
       for (int64_t i = 0; i < ape.n_in; i++) s[r * ape.n_in + i] += row[i];
@@ -94,8 +89,8 @@ void CpuOps::compress(const BatchRows& b, const CompressorParams& p, const float
                       const float* s) {
   const int64_t d = p.out.format.dim, width = p.width();
   each_row(b.n_rows, 16 * d, [&](int64_t begin, int64_t end, int thread) {
-    float* memory = scratch(thread).row.data();
-    Pool pool{d, memory, memory + d, memory + 2 * d};
+    float* memory = scratch(thread).row.as<float>();
+    Pool pool{kernels_, d, memory, memory + d, memory + 2 * d};
     for (int64_t r = begin; r < end; r++) {
       if ((b.position[r] + 1) % p.ratio != 0) continue;
       const int64_t w = b.position[r] / p.ratio;
@@ -111,7 +106,7 @@ void CpuOps::compress(const BatchRows& b, const CompressorParams& p, const float
         pool.add(s_at(position) + c, k_at(position) + c);
       });
       for (int64_t c = 0; c < d; c++) pool.value[c] /= pool.sum[c];
-      norm_and_rotate(p, w, pool.value);
+      norm_and_rotate(kernels_, p, w, pool.value);
       encode_kv_row(p.out.format, pool.value, p.out.at(b.slot[r], w), memory + 3 * d);
     }
   });

@@ -1,14 +1,16 @@
-// CpuOps: the ops on a thread pool.
+// CpuOps: the ops on a thread pool, with the kernels of one instruction-set level.
 //
 // Work is cut by rows, outputs or heads, never inside a sum, so results do not depend on the number
-// of threads. Weight rows are decoded once per step into a thread's scratch and used for every row
-// of it.
+// of threads, on the rows of a step or on who else is in it. How products with quantised weights
+// round activations is written down in kernels/kernels.h.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu/kernels/kernels.h"
 #include "base/threads.h"
 #include "ops/ops.h"
 
@@ -16,10 +18,14 @@ namespace narwhal {
 
 class CpuOps : public Ops {
  public:
-  explicit CpuOps(int n_threads) : pool_(n_threads), scratch_(pool_.size()) {}
+  // exact: products on f32 activations whatever the weights (BackendOptions::exact_products).
+  CpuOps(int n_threads, const cpu::Kernels& kernels, bool exact)
+      : kernels_(kernels), exact_(exact), pool_(n_threads), scratch_(pool_.size()) {}
 
   int n_threads() const { return pool_.size(); }
+  cpu::Level level() const { return kernels_.level; }
   void prepare(const StepLimits& limits);
+  int64_t scratch_bytes(const StepLimits& limits) const;
 
   void rope_table(const BatchRows& b, const float* freq, int rope, float* out) override;
   void embed(const BatchRows& b, const Weight& table, int n_hc, float* X) override;
@@ -53,29 +59,87 @@ class CpuOps : public Ops {
   void swiglu(int64_t n, float limit, const float* u, float* g) override;
   void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                    float* out) override;
+  // No scores where every visible row is selected anyway.
+  void index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,
+                    float* scores, int32_t* selected, int32_t* n_selected) override;
 
  private:
-  // One thread's working memory; grown by prepare() only.
-  struct Scratch {
-    std::vector<float> weights;  // decoded weight rows
-    std::vector<float> keys;     // decoded KV rows of one block
-    std::vector<float> row;      // one row
-    std::vector<uint64_t> sort;  // sortable scores
+  // Memory for kernels: aligned to a cache line, grown by prepare() only, pages untouched until
+  // used.
+  class Buffer {
+   public:
+    void grow(int64_t n_bytes);
+    std::byte* data() { return data_.get(); }
+    template <class T>
+    T* as() {
+      return reinterpret_cast<T*>(data_.get());
+    }
+
+   private:
+    struct Free {
+      void operator()(std::byte* p) const;
+    };
+    std::unique_ptr<std::byte, Free> data_;
+    int64_t n_bytes_ = 0;
   };
+
+  // One thread's working memory.
+  struct Scratch {
+    Buffer product;  // of Kernels::matmul
+    Buffer up;       // up projections of one expert
+    Buffer keys;     // decoded KV rows of one block, or scores of the router
+    Buffer row;      // a few rows
+    Buffer sort;     // sortable scores
+  };
+  struct Sizes {
+    int64_t product, up, keys, row, sort, acts, pairs;
+  };
+  Sizes sizes(const StepLimits& limits) const;
   Scratch& scratch(int thread) { return scratch_[thread]; }
 
-  // Outputs [begin, end) of W for every row: y[r * y_stride + o] = W[o] . x[r * x_stride].
-  void multiply(const Weight& w, int64_t begin, int64_t end, int n, const float* x,
-                int64_t x_stride, float* y, int64_t y_stride, int thread);
+  // x[n][n_in] prepared for weights of this type, in acts_ or x itself. The job gets acts and
+  // act_stride.
+  void prepare_acts(DType type, int64_t n, int64_t n_in, const float* x, cpu::MatmulJob& job);
 
   // Runs body over rows, in parallel when `work` per row (multiply-adds, about) makes it
   // worthwhile.
   void each_row(int64_t n, int64_t work, const ThreadPool::Body& body);
 
+  // At most kActRows rows of grouped_matmul.
+  void product(const Weight& w, int n_groups, int n, const float* x, float* y);
+
+  // An n x n_out product cut into pieces for the threads.
+  struct Pieces {
+    int64_t n_out, outputs, n_cols;
+    int64_t n, rows, n_row_chunks;
+  };
+  Pieces cut(int64_t n_out, int64_t n_in, int n) const;
+  // Calls body(first output, end, first row, end, thread) for every piece.
+  template <class F>
+  void each_piece(const Pieces& p, F&& body) {
+    pool_.run(p.n_cols * p.n_row_chunks, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t item = begin; item < end; item++) {
+        const int64_t o = item % p.n_cols * p.outputs, r = item / p.n_cols * p.rows;
+        body(o, o + p.outputs < p.n_out ? o + p.outputs : p.n_out, static_cast<int>(r),
+             static_cast<int>(r + p.rows < p.n ? r + p.rows : p.n), thread);
+      }
+    });
+  }
+
+  void sort_by_expert(int n_experts, int64_t n_pairs, int k, const int32_t* ids);
+  void expert_hidden(const ExpertParams& p, int64_t n_pairs, const cpu::MatmulJob& acts,
+                     const float* weights, float* hidden);
+  void expert_down(const ExpertParams& p, int n, const cpu::MatmulJob& acts, float* y);
+
+  const cpu::Kernels& kernels_;
+  const bool exact_;
   ThreadPool pool_;
   std::vector<Scratch> scratch_;
-  // Rows of a step sorted by expert: pair = row * k + i.
-  std::vector<int32_t> expert_begin_, pairs_, active_;
+  Buffer acts_;  // prepared activations of one op
+  // Pairs of (row, choice) sorted by expert: pair = row * k + i. Expert active_[a] has pairs
+  // [begin_[a], begin_[a + 1]) of pairs_, whose rows are pair_rows_.
+  std::vector<int32_t> count_, begin_, active_, pairs_, pair_rows_;
+  int n_active_ = 0;
 };
 
 }  // namespace narwhal

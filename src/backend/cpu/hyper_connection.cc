@@ -2,18 +2,15 @@
 #include <cmath>
 
 #include "backend/cpu/cpu_ops.h"
-#include "backend/cpu/dot.h"
 
 namespace narwhal {
 namespace {
 
-constexpr int kMaxStreams = 16;  // check_config holds models to it
-
 float sigmoid(float v) { return 1 / (1 + std::exp(-v)); }
 
-float inverse_rms(const HcParams& p, const float* X) {
+float inverse_rms(const cpu::Kernels& kernels, const HcParams& p, const float* X) {
   const int64_t n = p.n_hc * p.d;
-  return 1 / std::sqrt(sum_squares(X, n) / static_cast<float>(n) + p.rms_eps);
+  return 1 / std::sqrt(kernels.dot(X, X, n) / static_cast<float>(n) + p.rms_eps);
 }
 
 // comb [H][H] in place: row softmax + eps, columns; then rows and columns alternate, columns last.
@@ -47,7 +44,7 @@ void CpuOps::hc_gates(const HcParams& p, int n, const float* X, float* mixes) {
   each_row(n, H * p.d + 1000, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; r++) {
       float* m = mixes + r * p.n_mixes();
-      const float scale = inverse_rms(p, X + r * H * p.d);
+      const float scale = inverse_rms(kernels_, p, X + r * H * p.d);
       for (int h = 0; h < H; h++) m[h] = sigmoid(m[h] * scale * p.scale[0] + p.base[h]) + p.hc_eps;
       for (int h = H; h < 2 * H; h++) m[h] = 2 * sigmoid(m[h] * scale * p.scale[1] + p.base[h]);
       for (int i = 2 * H; i < p.n_mixes(); i++) m[i] = m[i] * scale * p.scale[2] + p.base[i];
@@ -58,7 +55,7 @@ void CpuOps::hc_gates(const HcParams& p, int n, const float* X, float* mixes) {
 
 void CpuOps::hc_head_gates(const HcParams& p, int n, const float* X, float* mixes) {
   for (int r = 0; r < n; r++) {
-    const float scale = inverse_rms(p, X + r * p.n_hc * p.d);
+    const float scale = inverse_rms(kernels_, p, X + r * p.n_hc * p.d);
     float* m = mixes + r * p.n_hc;
     for (int h = 0; h < p.n_hc; h++)
       m[h] = sigmoid(m[h] * scale * p.scale[0] + p.base[h]) + p.hc_eps;
@@ -69,13 +66,7 @@ void CpuOps::hc_sum(const HcParams& p, int n, const float* X, const float* gates
                     float* x) {
   each_row(n, p.n_hc * p.d, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; r++) {
-      float* out = x + r * p.d;
-      std::fill_n(out, p.d, 0.0f);
-      for (int h = 0; h < p.n_hc; h++) {
-        const float gate = gates[r * stride + h];
-        const float* stream = X + (r * p.n_hc + h) * p.d;
-        for (int64_t i = 0; i < p.d; i++) out[i] += gate * stream[i];
-      }
+      kernels_.hc_sum(X + r * p.n_hc * p.d, gates + r * stride, p.n_hc, p.d, x + r * p.d);
     }
   });
 }
@@ -85,17 +76,7 @@ void CpuOps::hc_post(const HcParams& p, int n, const float* out, const float* ga
   each_row(n, H * H * p.d, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; r++) {
       const float* post = gates + r * p.n_mixes() + H;
-      const float* comb = post + H;
-      float* streams = X + r * H * p.d;
-      const float* o = out + r * p.d;
-      for (int64_t i = 0; i < p.d; i++) {
-        float next[kMaxStreams];
-        for (int k = 0; k < H; k++) {
-          next[k] = post[k] * o[i];
-          for (int j = 0; j < H; j++) next[k] += comb[j * H + k] * streams[j * p.d + i];
-        }
-        for (int k = 0; k < H; k++) streams[k * p.d + i] = next[k];
-      }
+      kernels_.hc_post(out + r * p.d, post, post + H, H, p.d, X + r * H * p.d);
     }
   });
 }

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "backend/cpu/cpu_ops.h"
-#include "backend/cpu/dot.h"
 #include "base/check.h"
 #include "quant/quant.h"
 
@@ -11,23 +11,65 @@ namespace {
 
 // A chunk below this many multiply-adds is not worth waking a thread for.
 constexpr int64_t kMinChunkWork = 1 << 16;
-constexpr int kRowBlock = 4;  // weight rows decoded and multiplied together
+constexpr int kFewRows = 8;  // at most: weights are read once, 16 outputs at a time
+constexpr int kMinRowChunk = 96;
+constexpr int kActRows = 1024;  // prepared at once, which bounds their memory
+
+int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 
 }  // namespace
 
+void CpuOps::Buffer::Free::operator()(std::byte* p) const { std::free(p); }
+
+void CpuOps::Buffer::grow(int64_t n_bytes) {
+  if (n_bytes <= n_bytes_) return;
+  n_bytes_ = round_up(n_bytes, 64);
+  data_.reset(static_cast<std::byte*>(std::aligned_alloc(64, n_bytes_)));
+  NW_CHECK(data_ != nullptr, "no memory for {} bytes of scratch", n_bytes_);
+}
+
+CpuOps::Sizes CpuOps::sizes(const StepLimits& limits) const {
+  const int64_t width = limits.max_width, n = limits.n_rows;
+  const int64_t inputs = std::max<int64_t>(limits.max_inputs, width);
+  Sizes s;
+  s.product = kernels_.scratch_bytes(width);
+  s.up = n * kernels_.chunk_outputs * 4;
+  s.keys = cpu::kKeyBlock * width * 4;
+  s.row = 4 * width * 4;
+  s.sort = limits.n_index_rows * 8;
+  // Bytes of a prepared row grow with its values; cutting it into groups adds padding.
+  const auto bytes = [](int64_t values) {
+    return cpu::ActLayout(cpu::ActKind::kInt16, values).stride + values / 4 + 1024;
+  };
+  const int64_t expert_inputs =
+      limits.expert_inputs > 0 ? limits.expert_inputs : width * limits.n_experts_used;
+  s.acts = std::max(std::min<int64_t>(n, kActRows) * bytes(inputs), n * bytes(expert_inputs));
+  s.pairs = n * limits.n_experts_used;
+  return s;
+}
+
+int64_t CpuOps::scratch_bytes(const StepLimits& limits) const {
+  const Sizes s = sizes(limits);
+  return pool_.size() * (s.product + s.up + s.keys + s.row + s.sort) + s.acts +
+         4 * (2 * s.pairs + 3 * (limits.n_experts + 1));
+}
+
 void CpuOps::prepare(const StepLimits& limits) {
-  const auto grow = [](auto& v, int64_t n) {
+  const Sizes size = sizes(limits);
+  for (Scratch& s : scratch_) {
+    s.product.grow(size.product);
+    s.up.grow(size.up);
+    s.keys.grow(size.keys);
+    s.row.grow(size.row);
+    s.sort.grow(size.sort);
+  }
+  acts_.grow(size.acts);
+  const auto grow = [](std::vector<int32_t>& v, int64_t n) {
     if (static_cast<int64_t>(v.size()) < n) v.resize(n);
   };
-  for (Scratch& s : scratch_) {
-    grow(s.weights, int64_t{kRowBlock} * limits.max_width);
-    grow(s.keys, int64_t{32} * limits.max_width);
-    grow(s.row, int64_t{4} * limits.max_width);
-    grow(s.sort, limits.n_index_rows);
-  }
-  grow(expert_begin_, limits.n_experts + 1);
-  grow(active_, limits.n_experts);
-  grow(pairs_, int64_t{limits.n_rows} * limits.n_experts_used);
+  for (auto* v : {&count_, &begin_, &active_}) grow(*v, limits.n_experts + 1);
+  grow(pairs_, size.pairs);
+  grow(pair_rows_, size.pairs);
 }
 
 void CpuOps::each_row(int64_t n, int64_t work, const ThreadPool::Body& body) {
@@ -36,37 +78,68 @@ void CpuOps::each_row(int64_t n, int64_t work, const ThreadPool::Body& body) {
   pool_.run(n, std::max(enough, std::min<int64_t>(per_thread, 16)), body);
 }
 
-void CpuOps::multiply(const Weight& w, int64_t begin, int64_t end, int n, const float* x,
-                      int64_t x_stride, float* y, int64_t y_stride, int thread) {
-  float* rows = scratch(thread).weights.data();
-  for (int64_t o = begin; o < end; o += kRowBlock) {
-    const int64_t count = std::min<int64_t>(kRowBlock, end - o);
-    for (int64_t j = 0; j < count; j++)
-      quant::decode_row(w.type, w.row(o + j), w.n_in, rows + j * w.n_in);
-    for (int r = 0; r < n; r++) {
-      const float* xr = x + r * x_stride;
-      float* yr = y + r * y_stride + o;
-      if (count == kRowBlock) {
-        dot_rows<kRowBlock>(rows, w.n_in, xr, w.n_in, yr);
-      } else {
-        for (int64_t j = 0; j < count; j++) yr[j] = dot(rows + j * w.n_in, xr, w.n_in);
-      }
-    }
+void CpuOps::prepare_acts(DType type, int64_t n, int64_t n_in, const float* x,
+                          cpu::MatmulJob& job) {
+  const cpu::ActKind kind = exact_ ? cpu::ActKind::kF32 : cpu::act_kind(type);
+  const cpu::ActLayout layout(kind, n_in);
+  job.kind = kind;
+  job.act_stride = layout.stride;
+  if (kind == cpu::ActKind::kF32) {
+    job.acts = reinterpret_cast<const std::byte*>(x);
+    return;
   }
-}
-
-void CpuOps::matmul(const Weight& w, int n, const float* x, float* y) {
-  each_row(w.n_out, w.n_in * n, [&](int64_t begin, int64_t end, int thread) {
-    multiply(w, begin, end, n, x, w.n_in, y, w.n_out, thread);
+  const auto quantise = kind == cpu::ActKind::kInt16 ? kernels_.quantise16 : kernels_.quantise8;
+  job.acts = acts_.data();
+  each_row(n, n_in, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; r++)
+      quantise(x + r * n_in, n_in, layout, acts_.data() + r * layout.stride);
   });
 }
 
+CpuOps::Pieces CpuOps::cut(int64_t n_out, int64_t n_in, int n) const {
+  // Few rows stream the weights: small pieces balance the threads. Many rows want wide pieces, and
+  // are themselves cut where there are too few outputs to go round.
+  int64_t outputs = cpu::kLanes, rows = n;
+  const int64_t wanted = 4 * pool_.size();
+  if (n > kFewRows) {
+    outputs = std::clamp<int64_t>(n_out / wanted / 32 * 32, 32, kernels_.chunk_outputs);
+    const int64_t pieces = (n_out + outputs - 1) / outputs;
+    if (pieces < wanted)
+      rows = std::max<int64_t>(kMinRowChunk, round_up(n * pieces / wanted, kMinRowChunk));
+  } else {
+    const int64_t enough = kMinChunkWork / (n_in * n) / cpu::kLanes + 1;
+    outputs *=
+        std::clamp<int64_t>(n_out / cpu::kLanes / wanted, enough, std::max<int64_t>(enough, 8));
+  }
+  return {n_out, outputs, (n_out + outputs - 1) / outputs, n, rows, (n + rows - 1) / rows};
+}
+
+void CpuOps::matmul(const Weight& w, int n, const float* x, float* y) {
+  grouped_matmul(w, 1, n, x, y);
+}
+
 void CpuOps::grouped_matmul(const Weight& w, int n_groups, int n, const float* x, float* y) {
+  for (int r = 0; r < n; r += kActRows)
+    product(w, n_groups, std::min(kActRows, n - r), x + r * n_groups * w.n_in, y + r * w.n_out);
+}
+
+// A row of x is n_groups rows of n_in values, one after another.
+void CpuOps::product(const Weight& w, int n_groups, int n, const float* x, float* y) {
   const int64_t per_group = w.n_out / n_groups;
-  each_row(w.n_out, w.n_in * n, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t o = begin; o < end;) {
+  cpu::MatmulJob all;
+  prepare_acts(w.type, int64_t{n} * n_groups, w.n_in, x, all);
+  const int64_t group_stride = all.act_stride;
+  all.act_stride *= n_groups;
+  all.y_stride = w.n_out;
+  each_piece(cut(w.n_out, w.n_in, n), [&](int64_t o, int64_t end, int r, int r_end, int thread) {
+    while (o < end) {
       const int64_t group = o / per_group, stop = std::min(end, (group + 1) * per_group);
-      multiply(w, o, stop, n, x + group * w.n_in, n_groups * w.n_in, y, w.n_out, thread);
+      cpu::MatmulJob job = all;
+      job.w = w.rows(o, stop);
+      job.acts += group * group_stride + r * all.act_stride;
+      job.n = r_end - r;
+      job.y = y + r * all.y_stride + o;
+      kernels_.matmul(job, 0, stop - o, scratch(thread).product.data());
       o = stop;
     }
   });
@@ -88,33 +161,37 @@ void CpuOps::rope_table(const BatchRows& b, const float* freq, int rope, float* 
 
 void CpuOps::embed(const BatchRows& b, const Weight& table, int n_hc, float* X) {
   const int64_t d = table.n_in;
-  for (int r = 0; r < b.n_rows; r++) {
-    float* first = X + int64_t{r} * n_hc * d;
-    quant::decode_row(table.type, table.row(b.token[r]), d, first);
-    for (int h = 1; h < n_hc; h++) std::copy_n(first, d, first + h * d);
-  }
+  each_row(b.n_rows, n_hc * d, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; r++) {
+      float* first = X + r * n_hc * d;
+      quant::decode_row(table.type, table.row(b.token[r]), d, first);
+      for (int h = 1; h < n_hc; h++) std::copy_n(first, d, first + h * d);
+    }
+  });
 }
 
 void CpuOps::rms_norm(int n, int64_t d, const float* x, const float* w, float eps, float* y) {
   each_row(n, 2 * d, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; r++) {
       const float* xr = x + r * d;
-      const float scale = 1 / std::sqrt(sum_squares(xr, d) / static_cast<float>(d) + eps);
-      for (int64_t i = 0; i < d; i++) y[r * d + i] = xr[i] * scale * w[i];
+      const float scale = 1 / std::sqrt(kernels_.dot(xr, xr, d) / static_cast<float>(d) + eps);
+      kernels_.norm(xr, w, d, scale, y + r * d);
     }
   });
 }
 
 void CpuOps::add(int64_t n, const float* b, float* a) {
-  for (int64_t i = 0; i < n; i++) a[i] += b[i];
+  each_row(n, 1, [&](int64_t begin, int64_t end, int) {
+    kernels_.add(b + begin, end - begin, a + begin);
+  });
 }
 
 void CpuOps::head_norm(int n, int n_heads, int dim, float eps, float* q) {
   each_row(int64_t{n} * n_heads, 2 * dim, [&](int64_t begin, int64_t end, int) {
     for (int64_t h = begin; h < end; h++) {
       float* v = q + h * dim;
-      const float scale = 1 / std::sqrt(sum_squares(v, dim) / static_cast<float>(dim) + eps);
-      for (int i = 0; i < dim; i++) v[i] *= scale;
+      kernels_.scale_by(v, dim,
+                        1 / std::sqrt(kernels_.dot(v, v, dim) / static_cast<float>(dim) + eps));
     }
   });
 }

@@ -3,7 +3,6 @@
 #include <limits>
 
 #include "backend/cpu/cpu_ops.h"
-#include "backend/cpu/dot.h"
 #include "quant/quant.h"
 
 namespace narwhal {
@@ -14,19 +13,13 @@ constexpr float kMinScoreSum = 0x1p-14f;
 
 float softplus(float l) { return l > 20 ? l : std::log1p(std::exp(l)); }
 
-float silu_clamped(float gate, float up, float limit) {
-  gate = std::min(gate, limit);  // no lower clamp
-  up = std::max(-limit, std::min(up, limit));
-  return gate / (1 + std::exp(-gate)) * up;
-}
-
 }  // namespace
 
 void CpuOps::route(const BatchRows& b, const float* logits, int n_experts, const float* bias,
                    const int32_t* tid2eid, int k, float scale, int32_t* ids, float* weights) {
   const auto score = [](float l) { return std::sqrt(softplus(l)); };
   each_row(b.n_rows, int64_t{40} * n_experts, [&](int64_t begin, int64_t end, int thread) {
-    float* s = scratch(thread).keys.data();
+    float* s = scratch(thread).keys.as<float>();
     for (int64_t r = begin; r < end; r++) {
       const float* l = logits + r * n_experts;
       int32_t* chosen = ids + r * k;
@@ -48,60 +41,101 @@ void CpuOps::route(const BatchRows& b, const float* logits, int n_experts, const
   });
 }
 
-void CpuOps::routed_experts(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
-                            const float* weights, float* hidden, float* y) {
-  const int64_t d = p.w1.n_in, inner = p.w1.n_out, n_pairs = int64_t{n} * k;
-  const int n_experts = static_cast<int>(p.w1.n_experts);
-
-  // Counting sort of (row, choice) pairs by expert; rows stay in order.
-  int32_t* at = expert_begin_.data();
-  std::fill_n(at, n_experts + 1, 0);
-  for (int64_t i = 0; i < n_pairs; i++) at[ids[i] + 1]++;
-  int n_active = 0;
+// Counting sort; pairs of an expert stay in the order of their rows.
+void CpuOps::sort_by_expert(int n_experts, int64_t n_pairs, int k, const int32_t* ids) {
+  std::fill_n(count_.data(), n_experts, 0);
+  for (int64_t i = 0; i < n_pairs; i++) count_[ids[i]]++;
+  n_active_ = 0;
+  int32_t at = 0;
   for (int e = 0; e < n_experts; e++) {
-    if (at[e + 1] > 0) active_[n_active++] = e;
-    at[e + 1] += at[e];
+    if (count_[e] == 0) continue;
+    active_[n_active_] = e;
+    begin_[n_active_++] = at;
+    const int32_t n = count_[e];
+    count_[e] = at;  // from here on where the expert's next pair goes
+    at += n;
   }
-  for (int64_t i = 0; i < n_pairs; i++) pairs_[at[ids[i]]++] = static_cast<int32_t>(i);
-  const auto pairs_of = [&](int e) {
-    return e == 0 ? 0 : at[e - 1];
-  };  // after the sort at[e] = end of e
+  begin_[n_active_] = at;
+  for (int64_t i = 0; i < n_pairs; i++) {
+    const int32_t to = count_[ids[i]]++;
+    pairs_[to] = static_cast<int32_t>(i);
+    pair_rows_[to] = static_cast<int32_t>(i / k);
+  }
+}
 
-  // Hidden rows: each weight row of an expert is decoded once for all its tokens.
-  each_row(n_active * inner, 2 * d * std::max<int64_t>(1, n_pairs / std::max(n_active, 1)),
-           [&](int64_t begin, int64_t end, int thread) {
-             float* row = scratch(thread).weights.data();
-             for (int64_t item = begin; item < end; item++) {
-               const int e = active_[item / inner];
-               const int64_t j = item % inner;
-               quant::decode_row(p.w1.type, p.w1.expert(e).row(j), d, row);
-               quant::decode_row(p.w3.type, p.w3.expert(e).row(j), d, row + d);
-               for (int32_t i = pairs_of(e); i < at[e]; i++) {
-                 float gate_up[2];
-                 dot_rows<2>(row, d, x + pairs_[i] / k * d, d, gate_up);
-                 hidden[pairs_[i] * inner + j] =
-                     silu_clamped(gate_up[0], gate_up[1], p.limit) * weights[pairs_[i]];
-               }
-             }
-           });
-  // Down projection: experts ascend for every output, which fixes the order of the sum.
-  each_row(p.w2.n_out, inner * n_pairs, [&](int64_t begin, int64_t end, int thread) {
-    float* row = scratch(thread).weights.data();
-    for (int64_t o = begin; o < end; o++) {
-      for (int r = 0; r < n; r++) y[r * p.w2.n_out + o] = 0;
-      for (int a = 0; a < n_active; a++) {
-        const int e = active_[a];
-        quant::decode_row(p.w2.type, p.w2.expert(e).row(o), inner, row);
-        for (int32_t i = pairs_of(e); i < at[e]; i++)
-          y[pairs_[i] / k * p.w2.n_out + o] += dot(row, hidden + pairs_[i] * inner, inner);
+// hidden[pair] = silu(gate) * up * weight for every chosen pair; one work list over all experts.
+void CpuOps::expert_hidden(const ExpertParams& p, int64_t n_pairs, const cpu::MatmulJob& acts,
+                           const float* weights, float* hidden) {
+  const int64_t inner = p.w1.n_out;
+  // Many rows per expert: wide pieces, so that activations are read less often.
+  const int64_t outputs = n_pairs / n_active_ > 8 ? kernels_.chunk_outputs : 8 * cpu::kLanes;
+  const int64_t pieces = (inner + outputs - 1) / outputs;
+  pool_.run(n_active_ * pieces, 1, [&](int64_t begin, int64_t end, int thread) {
+    Scratch& s = scratch(thread);
+    for (int64_t item = begin; item < end; item++) {
+      const int64_t a = item / pieces, o = item % pieces * outputs;
+      const int64_t stop = std::min(o + outputs, inner), width = stop - o;
+      const int32_t* pairs = pairs_.data() + begin_[a];
+      cpu::MatmulJob job = acts;
+      job.n = begin_[a + 1] - begin_[a];
+      job.in_rows = pair_rows_.data() + begin_[a];
+      job.w = p.w1.expert(active_[a]).rows(o, stop);
+      job.out_rows = pairs;
+      job.y = hidden + o;
+      job.y_stride = inner;
+      kernels_.matmul(job, 0, width, s.product.data());
+      job.w = p.w3.expert(active_[a]).rows(o, stop);
+      job.out_rows = nullptr;
+      job.y = s.up.as<float>();
+      job.y_stride = width;
+      kernels_.matmul(job, 0, width, s.product.data());
+      for (int i = 0; i < job.n; i++) {
+        float* h = hidden + pairs[i] * inner + o;
+        kernels_.swiglu(h, job.y + i * width, width, p.limit, weights[pairs[i]], h);
       }
     }
   });
 }
 
+// y[row] = sum over its experts, ascending for every output, which fixes the order of the sum.
+void CpuOps::expert_down(const ExpertParams& p, int n, const cpu::MatmulJob& acts, float* y) {
+  const int64_t d = p.w2.n_out;
+  each_piece(cut(d, p.w2.n_in * n_active_, n),
+             [&](int64_t o, int64_t end, int r, int r_end, int thread) {
+               for (int i = r; i < r_end; i++) std::fill_n(y + i * d + o, end - o, 0.0f);
+               for (int a = 0; a < n_active_; a++) {
+                 // The expert's pairs of rows [r, r_end): rows ascend.
+                 const int32_t* rows = pair_rows_.data();
+                 const auto* first = std::lower_bound(rows + begin_[a], rows + begin_[a + 1], r);
+                 const auto* last = std::lower_bound(first, rows + begin_[a + 1], r_end);
+                 if (first == last) continue;
+                 cpu::MatmulJob job = acts;
+                 job.w = p.w2.expert(active_[a]).rows(o, end);
+                 job.n = static_cast<int>(last - first);
+                 job.in_rows = pairs_.data() + (first - rows);
+                 job.out_rows = first;
+                 job.y = y + o;
+                 job.y_stride = d;
+                 job.accumulate = true;
+                 kernels_.matmul(job, 0, end - o, scratch(thread).product.data());
+               }
+             });
+}
+
+void CpuOps::routed_experts(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
+                            const float* weights, float* hidden, float* y) {
+  const int64_t n_pairs = int64_t{n} * k;
+  sort_by_expert(static_cast<int>(p.w1.n_experts), n_pairs, k, ids);
+  cpu::MatmulJob acts;
+  prepare_acts(p.w1.type, n, p.w1.n_in, x, acts);
+  expert_hidden(p, n_pairs, acts, weights, hidden);
+  prepare_acts(p.w2.type, n_pairs, p.w2.n_in, hidden, acts);
+  expert_down(p, n, acts, y);
+}
+
 void CpuOps::swiglu(int64_t n, float limit, const float* u, float* g) {
   each_row(n, 32, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; i++) g[i] = silu_clamped(g[i], u[i], limit);
+    kernels_.swiglu(g + begin, u + begin, end - begin, limit, 1.0f, g + begin);
   });
 }
 

@@ -1,0 +1,346 @@
+// Level amx: the avx512 kernels, with products of many rows on tile registers.
+//
+// A tile product multiplies 16 activation rows by 16 outputs over 32 inputs (blocks of 32) or 64 at
+// a time (blocks of 256) and adds up in 32 bits, so the sums are those of the other levels exactly.
+// 16-bit activations are two planes of bytes, 256 hi + lo.
+#if defined(__x86_64__) && defined(NARWHAL_AMX)
+#include "backend/cpu/kernels/vec_avx512.h"
+// The vocabulary first: the bodies are templates over it.
+#include "backend/cpu/kernels/body_vector.h"
+
+namespace narwhal::cpu {
+namespace {
+
+// A type of its own, so that no template is shared with avx512.cc.
+struct Amx : Avx512 {
+  static constexpr Level kLevel = Level::kAmx;
+};
+
+using Base = Matmul<Amx>;
+using U = Unpack<Amx>;
+
+constexpr int kRows = 16;     // of a tile
+constexpr int kFewRows = 10;  // below, tiles would be mostly empty
+constexpr int64_t kWide = Base::kWide;
+constexpr int64_t kPart = 16;  // blocks of 32 whose activations stay in the first-level cache
+
+struct alignas(64) TilePanel32 {
+  int8_t w[8][kLanes][4];
+  float d[kLanes];
+};
+
+struct TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+// Tiles 0..3 sums, 4 and 5 activations, 6 and 7 weights; `inputs` per product.
+void configure(int inputs) {
+  TileConfig c;
+  for (int t = 0; t < 8; t++) {
+    c.rows[t] = static_cast<uint8_t>(t < 6 ? kRows : inputs / 4);
+    c.row_bytes[t] = static_cast<uint16_t>(t == 4 || t == 5 ? inputs : 64);
+  }
+  _tile_loadconfig(&c);
+}
+
+// 16 activation rows: at[] as they lie; their codes also at a fixed stride from `base`, copied
+// where rows are scattered or missing.
+struct RowTile {
+  const std::byte* at[kRows];
+  const std::byte* base;  // the first code of row 0
+  int64_t stride;
+
+  RowTile(const MatmulJob& job, int64_t codes, int64_t n_codes, int first, int n, std::byte* copy) {
+    for (int r = 0; r < kRows; r++) at[r] = job.act(first + (r < n ? r : 0));
+    base = at[0] + codes;
+    stride = job.act_stride;
+    if (n == kRows && !job.in_rows) return;
+    for (int r = 0; r < kRows; r++) std::memcpy(copy + r * (n_codes + 64), at[r] + codes, n_codes);
+    base = copy;
+    stride = n_codes + 64;  // rows in different sets of the cache
+  }
+};
+
+void unpack(const MatmulJob& job, const U::Rows& rows, int64_t block, TilePanel32* out) {
+  if (job.w.type == DType::kQ8_0) {
+    const int64_t at = block * 34;
+    for (int l = 0; l < kLanes && block % 2 == 0; l++) Amx::prefetch(rows.at[l] + at + rows.ahead);
+    Amx::interleave16(rows.at, at + 2, out->w[0]);
+    Amx::interleave16(rows.at, at + 18, out->w[4]);
+    U::halves(rows, at, out->d);
+    return;
+  }
+  Panel32 wide;  // MXFP4: narrowed again, pairs (b0, b2) and (b1, b3) of every four
+  U::panel(job.w.type, rows, block, &wide);
+  for (int k = 0; k < 8; k++)
+    for (int l = 0; l < kLanes; l++)
+      for (int i = 0; i < 4; i++)
+        out->w[k][l][i] = static_cast<int8_t>(wide.w[2 * k + i % 2][l][i / 2]);
+  std::memcpy(out->d, wide.d, sizeof out->d);
+}
+
+using Sums = int32_t[4][kRows][kLanes];
+
+// Products of one block: hi and lo of the left panel, hi and lo of the right one.
+void products32(const TilePanel32& left, const TilePanel32& right, const RowTile& x,
+                const ActLayout& a, int64_t b, Sums& c) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, x.base + 32 * b, x.stride);
+  _tile_loadd(6, left.w, 64);
+  _tile_dpbssd(0, 4, 6);
+  _tile_loadd(5, x.base + (a.lo - a.hi) + 32 * b, x.stride);
+  _tile_dpbusd(1, 5, 6);
+  _tile_loadd(7, right.w, 64);
+  _tile_dpbssd(2, 4, 7);
+  _tile_dpbusd(3, 5, 7);
+  _tile_stored(0, c[0], 64);
+  _tile_stored(1, c[1], 64);
+  _tile_stored(2, c[2], 64);
+  _tile_stored(3, c[3], 64);
+}
+
+void add32(const float* d, const RowTile& x, const ActLayout& a, int64_t b,
+           const int32_t (*c)[kRows][kLanes], float* sums) {
+  const __m512 scales = _mm512_load_ps(d);
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; r++) {
+    float scale;
+    std::memcpy(&scale, x.at[r] + a.scale + 4 * b, 4);
+    const __m512i total = _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(c[0][r]), 8),
+                                           _mm512_load_si512(c[1][r]));
+    float* to = sums + r * kWide;
+    _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to),
+                                      _mm512_mul_ps(_mm512_cvtepi32_ps(total),
+                                                    _mm512_mul_ps(scales, _mm512_set1_ps(scale)))));
+  }
+}
+
+// Two panels by 16 rows over blocks [begin, end); sums [16][kWide], continued. A block's sums are
+// read one block later: tile stores are slow to be seen by loads.
+void tile32(const TilePanel32* left, const TilePanel32* right, int64_t begin, int64_t end,
+            const RowTile& x, const ActLayout& a, float* sums) {
+  alignas(64) Sums c[2];
+  const auto add = [&](int64_t b) {
+    add32(left[b].d, x, a, b, c[b % 2], sums);
+    add32(right[b].d, x, a, b, c[b % 2] + 2, sums + kLanes);
+  };
+  for (int64_t b = begin; b < end; b++) {
+    products32(left[b], right[b], x, a, b, c[b % 2]);
+    if (b > begin) add(b - 1);
+  }
+  add(end - 1);
+}
+
+void many_rows32(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {
+  const ActLayout a(job.kind, job.w.n_in);
+  auto* sums = reinterpret_cast<float*>(memory);
+  std::byte* copy = memory + kRows * kWide * sizeof(float);
+  auto* panels = reinterpret_cast<TilePanel32*>(copy + kRows * (a.stride + 64));
+  const int64_t n_blocks = job.w.n_in / 32;
+  configure(32);
+  for (int64_t o = begin; o < end; o += kWide) {
+    const int64_t stop = o + kWide < end ? o + kWide : end;
+    const int64_t n_panels = (stop - o + kLanes - 1) / kLanes;
+    for (int64_t p = 0; p < n_panels; p++) {
+      const U::Rows rows(job.w, o + p * kLanes);
+      for (int64_t b = 0; b < n_blocks; b++) unpack(job, rows, b, panels + p * n_blocks + b);
+    }
+    for (int first = 0; first < job.n; first += kRows) {
+      const int n = first + kRows < job.n ? kRows : job.n - first;
+      const RowTile x(job, a.hi, a.stride - a.hi, first, n, copy);
+      std::memset(sums, 0, kRows * kWide * sizeof(float));
+      for (int64_t b = 0; b < n_blocks; b += kPart) {
+        const int64_t end_block = b + kPart < n_blocks ? b + kPart : n_blocks;
+        for (int64_t p = 0; p < n_panels; p += 2) {
+          const TilePanel32* left = panels + p * n_blocks;
+          const TilePanel32* right = p + 1 < n_panels ? left + n_blocks : left;
+          tile32(left, right, b, end_block, x, a, sums + p * kLanes);
+        }
+      }
+      for (int r = 0; r < n; r++) Base::put(job, first + r, o, stop - o, sums + r * kWide);
+    }
+  }
+  _tile_release();
+}
+
+// Weights of blocks of 256 times their group scales, in 16 bits: 64 times the first plane plus the
+// second. Q2_K is its first plane alone.
+struct alignas(64) TilePanel256 {
+  int8_t w[2][64][kLanes][4];
+  int16_t mins[8][kLanes][2];
+  float d[kLanes], dmin[kLanes];
+};
+
+// Signed bytes of a register times 16-bit scales per lane, split into the two planes.
+void split(__m512i bytes, __m512i scales, void* high, void* low) {
+  const auto halves = [&](__m512i words, __m512i& hi, __m512i& lo) {
+    const __m512i product = _mm512_mullo_epi16(words, scales);
+    hi = _mm512_srai_epi16(_mm512_add_epi16(product, _mm512_set1_epi16(32)), 6);
+    lo = _mm512_sub_epi16(product, _mm512_slli_epi16(hi, 6));
+  };
+  __m512i hi_even, lo_even, hi_odd, lo_odd;
+  halves(_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), hi_even, lo_even);
+  halves(_mm512_srai_epi16(bytes, 8), hi_odd, lo_odd);
+  const __mmask64 odd = 0xaaaaaaaaaaaaaaaau;
+  _mm512_store_si512(high, _mm512_mask_blend_epi8(odd, hi_even, _mm512_slli_epi16(hi_odd, 8)));
+  _mm512_store_si512(low, _mm512_mask_blend_epi8(odd, lo_even, _mm512_slli_epi16(lo_odd, 8)));
+}
+
+void unpack(const MatmulJob& job, const Iq2Tables& tables, const U::Rows& rows, int64_t block,
+            TilePanel256* out) {
+  Panel256 p;
+  U::panel(job.w.type, tables, rows, block, &p);
+  std::memcpy(out->d, p.d, sizeof p.d);
+  if (job.w.type != DType::kIQ2_XXS) {
+    std::memcpy(out->dmin, p.dmin, sizeof p.dmin);
+    std::memcpy(out->mins, p.mins, sizeof p.mins);
+  }
+  if (job.w.type == DType::kQ2_K) {
+    std::memcpy(out->w[0], p.w, sizeof p.w);
+    return;
+  }
+  const __m512i offset = _mm512_set1_epi8(job.w.type == DType::kIQ2_XXS ? 64 : 0);
+  for (int g = 0; g < 8; g++) {
+    const __m512i scale = _mm512_load_si512(p.scale[g]);
+    const __m512i scales = _mm512_or_si512(scale, _mm512_slli_epi32(scale, 16));
+    for (int k = 8 * g; k < 8 * g + 8; k++)
+      split(_mm512_sub_epi8(_mm512_load_si512(p.w[k]), offset), scales, out->w[0][k], out->w[1][k]);
+  }
+}
+
+template <int kPlanes>
+void products256(const TilePanel256& left, const TilePanel256& right, const RowTile& x, int64_t b,
+                 Sums& c) {
+  _tile_zero(0);
+  _tile_zero(2);
+  if constexpr (kPlanes == 2) {
+    _tile_zero(1);
+    _tile_zero(3);
+  }
+  for (int t = 0; t < 4; t++) {
+    _tile_loadd(4, x.base + 256 * b + 64 * t, x.stride);
+    _tile_loadd(6, left.w[0][16 * t], 64);
+    _tile_dpbssd(0, 4, 6);
+    _tile_loadd(7, right.w[0][16 * t], 64);
+    _tile_dpbssd(2, 4, 7);
+    if constexpr (kPlanes == 2) {
+      _tile_loadd(6, left.w[1][16 * t], 64);
+      _tile_dpbssd(1, 4, 6);
+      _tile_loadd(7, right.w[1][16 * t], 64);
+      _tile_dpbssd(3, 4, 7);
+    }
+  }
+  _tile_stored(0, c[0], 64);
+  _tile_stored(2, c[2], 64);
+  if constexpr (kPlanes == 2) {
+    _tile_stored(1, c[1], 64);
+    _tile_stored(3, c[3], 64);
+  }
+}
+
+// The operations of Matmul::tile256 on sums from tiles.
+template <int kPlanes, int kMins>
+void add256(const TilePanel256& panel, const RowTile& x, const ActLayout& a, int64_t b,
+            const int32_t (*c)[kRows][kLanes], float* sums) {
+  const __m512 d = _mm512_load_ps(panel.d), dmin = _mm512_load_ps(panel.dmin);
+  for (int r = 0; r < kRows; r++) {
+    float scale;
+    std::memcpy(&scale, x.at[r] + a.scale + 4 * b, 4);
+    const __m512 dx = _mm512_set1_ps(scale);
+    __m512i total = _mm512_load_si512(c[0][r]);
+    if constexpr (kPlanes == 2)
+      total = _mm512_add_epi32(_mm512_slli_epi32(total, 6), _mm512_load_si512(c[1][r]));
+    __m512 value = _mm512_mul_ps(_mm512_mul_ps(dx, d), _mm512_cvtepi32_ps(total));
+    if constexpr (kMins > 0) {
+      const std::byte* of = x.at[r] + (kMins == 8 ? a.sum16 : a.sum32) + 4 * kMins * b;
+      __m512i minima = _mm512_setzero_si512();
+      for (int t = 0; t < kMins; t++)
+        minima = Amx::dp16(minima, _mm512_load_si512(panel.mins[t]), of + 4 * t);
+      value =
+          _mm512_sub_ps(value, _mm512_mul_ps(_mm512_mul_ps(dx, dmin), _mm512_cvtepi32_ps(minima)));
+    }
+    float* to = sums + r * kWide;
+    _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), value));
+  }
+}
+
+template <int kPlanes, int kMins>
+void tile256(const TilePanel256* left, const TilePanel256* right, int64_t n_blocks,
+             const RowTile& x, const ActLayout& a, float* sums) {
+  alignas(64) Sums c[2];
+  const auto add = [&](int64_t b) {
+    add256<kPlanes, kMins>(left[b], x, a, b, c[b % 2], sums);
+    add256<kPlanes, kMins>(right[b], x, a, b, c[b % 2] + 2, sums + kLanes);
+  };
+  for (int64_t b = 0; b < n_blocks; b++) {
+    products256<kPlanes>(left[b], right[b], x, b, c[b % 2]);
+    if (b > 0) add(b - 1);
+  }
+  add(n_blocks - 1);
+}
+
+void many_rows256(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {
+  const ActLayout a(job.kind, job.w.n_in);
+  auto* sums = reinterpret_cast<float*>(memory);
+  std::byte* copy = memory + kRows * kWide * sizeof(float);
+  auto* panels = reinterpret_cast<TilePanel256*>(copy + kRows * (job.w.n_in + 64));
+  const int64_t n_blocks = job.w.n_in / 256;
+  auto* const tile = job.w.type == DType::kQ2_K   ? tile256<1, 8>
+                     : job.w.type == DType::kQ4_K ? tile256<2, 4>
+                                                  : tile256<2, 0>;
+  const Iq2Tables& tables = iq2_tables();
+  configure(64);
+  for (int64_t o = begin; o < end; o += kWide) {
+    const int64_t stop = o + kWide < end ? o + kWide : end;
+    const int64_t n_panels = (stop - o + kLanes - 1) / kLanes;
+    for (int64_t p = 0; p < n_panels; p++) {
+      const U::Rows rows(job.w, o + p * kLanes);
+      for (int64_t b = 0; b < n_blocks; b++)
+        unpack(job, tables, rows, b, panels + p * n_blocks + b);
+    }
+    for (int first = 0; first < job.n; first += kRows) {
+      const int n = first + kRows < job.n ? kRows : job.n - first;
+      const RowTile x(job, 0, job.w.n_in, first, n, copy);
+      std::memset(sums, 0, kRows * kWide * sizeof(float));
+      for (int64_t p = 0; p < n_panels; p += 2) {
+        const TilePanel256* left = panels + p * n_blocks;
+        tile(left, p + 1 < n_panels ? left + n_blocks : left, n_blocks, x, a, sums + p * kLanes);
+      }
+      for (int r = 0; r < n; r++) Base::put(job, first + r, o, stop - o, sums + r * kWide);
+    }
+  }
+  _tile_release();
+}
+
+void matmul(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {
+  if (job.n < kFewRows || job.kind == ActKind::kF32) return Base::matmul(job, begin, end, memory);
+  if (job.kind == ActKind::kInt16) return many_rows32(job, begin, end, memory);
+  many_rows256(job, begin, end, memory);
+}
+
+int64_t scratch_bytes(int64_t n_in) {
+  const int64_t panels =
+      kWide / kLanes * (n_in / 256 + 1) * static_cast<int64_t>(sizeof(TilePanel256));
+  const int64_t rows = kRows * (ActLayout(ActKind::kInt16, n_in).stride + 64 + kWide * 4);
+  return Base::scratch_bytes(n_in) + panels + rows;
+}
+
+constexpr Kernels table() {
+  Kernels k = Vector<Amx, true>::table();
+  k.matmul = matmul;
+  k.scratch_bytes = scratch_bytes;
+  return k;
+}
+
+}  // namespace
+
+extern const Kernels kAmxKernels;
+const Kernels kAmxKernels = table();
+
+}  // namespace narwhal::cpu
+#endif

@@ -1,0 +1,32 @@
+// Levels of instruction sets that the CPU kernels are built for.
+//
+//   portable   any machine; what the compiler makes of plain loops
+//   avx2       AVX2, FMA, F16C
+//   avx512     AVX-512 F, BW, DQ, VL, VBMI and VNNI
+//   amx        avx512 and AMX-INT8 tiles
+//   neon       AArch64 with dot products
+//
+// Products of quantised weights are the same bits at every level; sums of f32 products are fused
+// where the level can, so those differ in rounding between portable and the others.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "narwhal/status.h"
+
+namespace narwhal::cpu {
+
+enum class Level { kPortable, kAvx2, kAvx512, kAmx, kNeon };
+
+std::string_view level_name(Level level);
+
+// Levels that are built in and that this machine can run, the fastest last; never empty.
+const std::vector<Level>& available_levels();
+
+// "auto" or empty: the fastest. kUsage for a name that is unknown or not available here; the
+// message lists those that are.
+Result<Level> find_level(const std::string& name);
+
+}  // namespace narwhal::cpu

@@ -1,0 +1,120 @@
+#include "backend/cuda/cuda_queue.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cuda/kernel_table.h"
+#include "base/check.h"
+
+namespace narwhal::cuda {
+namespace {
+
+constexpr int kRecordedRows = 32;  // larger steps spend their time in kernels, not between them
+constexpr size_t kMostGraphs = 256;
+
+void check(cudaError_t e, const char* what) {
+  NW_CHECK(e == cudaSuccess, "the GPU failed ({}): {}", what, cudaGetErrorString(e));
+}
+
+const void* kernel_of(gpu::KernelId id) {
+  int i = static_cast<int>(id);
+  if (i < nw_cuda_n_matrix_kernels) return nw_cuda_matrix_kernels[i];
+  i -= nw_cuda_n_matrix_kernels;
+  if (i < nw_cuda_n_tile_kernels) return nw_cuda_tile_kernels[i];
+  return nw_cuda_other_kernels[i - nw_cuda_n_tile_kernels];
+}
+
+}  // namespace
+
+Status Stream::open() {
+  const auto refuse = [](cudaError_t e) {
+    return failed(
+        fmt::format("the GPU cannot be used: {}; use --backend cpu", cudaGetErrorString(e)));
+  };
+  cudaError_t e = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+  if (e == cudaSuccess)
+    e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes,
+                      cudaHostAllocDefault);
+  for (cudaEvent_t& event : free_)
+    if (e == cudaSuccess) e = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  return e == cudaSuccess ? ok_status() : refuse(e);
+}
+
+Stream::~Stream() {
+  for (const Graph& g : graphs_)
+    if (g.exec) cudaGraphExecDestroy(g.exec);
+  for (cudaEvent_t event : free_)
+    if (event) cudaEventDestroy(event);
+  if (pinned_) cudaFreeHost(pinned_);
+  if (stream_) cudaStreamDestroy(stream_);
+}
+
+void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_groups,
+                    int n_threads) {
+  void* arguments[] = {const_cast<void*>(kernel)};
+  check(cudaLaunchKernel(kernel_of(id), dim3(static_cast<unsigned>(n_groups)),
+                         dim3(static_cast<unsigned>(n_threads)), arguments, 0, stream_),
+        gpu::kKernelNames[static_cast<int>(id)]);
+}
+
+void Stream::sync() { check(cudaStreamSynchronize(stream_), "sync"); }
+
+// Pieces share a slot until it is full; then the next slot is waited for.
+void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
+  const int64_t rounded = (n_bytes + 255) / 256 * 256;
+  if (slot_used_ + rounded > kSlotBytes) {
+    check(cudaEventRecord(free_[slot_], stream_), "record");
+    slot_ = (slot_ + 1) % kSlots;
+    check(cudaEventSynchronize(free_[slot_]), "copy to the GPU");
+    slot_used_ = 0;
+  }
+  std::byte* piece = pinned_ + slot_ * kSlotBytes + slot_used_;
+  slot_used_ += rounded;
+  std::memcpy(piece, host, n_bytes);
+  check(cudaMemcpyAsync(device, piece, n_bytes, cudaMemcpyHostToDevice, stream_),
+        "copy to the GPU");
+}
+
+void Stream::copy_in(void* device, const void* host, int64_t n_bytes) {
+  for (int64_t at = 0; at < n_bytes; at += kSlotBytes)
+    copy_piece(static_cast<std::byte*>(device) + at, static_cast<const std::byte*>(host) + at,
+               std::min(kSlotBytes, n_bytes - at));
+}
+
+void Stream::copy_out(void* host, const void* device, int64_t n_bytes) {
+  if (n_bytes == 0) return;
+  check(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_),
+        "copy from the GPU");
+  sync();
+}
+
+void Stream::copy_device(void* to, const void* from, int64_t n_bytes) {
+  check(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, stream_), "copy on the GPU");
+}
+
+cudaGraphExec_t Stream::record(const std::function<void()>& step) {
+  check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "begin recording");
+  step();
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(stream_, &graph), "end recording");
+  cudaGraphExec_t exec = nullptr;
+  check(cudaGraphInstantiate(&exec, graph, 0), "instantiate a recording");
+  check(cudaGraphDestroy(graph), "destroy");
+  return exec;
+}
+
+void Stream::run_step(const StepKey& key, const std::function<void()>& step) {
+  const auto seen =
+      std::find_if(graphs_.begin(), graphs_.end(), [&](const Graph& g) { return g.key == key; });
+  if (seen == graphs_.end()) {
+    if (key.n_rows <= kRecordedRows && graphs_.size() < kMostGraphs)
+      graphs_.push_back({key, nullptr});
+    return step();
+  }
+  if (!seen->exec) seen->exec = record(step);
+  check(cudaGraphLaunch(seen->exec, stream_), "replay");
+}
+
+}  // namespace narwhal::cuda

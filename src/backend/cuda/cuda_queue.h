@@ -1,0 +1,59 @@
+// The CUDA stream of a backend: launches, transfers through pinned memory, recorded steps.
+//
+// Faults of the device are sticky; they end the process at the next wait with what CUDA says
+// (after a fault the device's memory is lost, so there is nothing to go back to).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/gpu/queue.h"
+
+namespace narwhal::cuda {
+
+class Stream : public gpu::Queue {
+ public:
+  // kFailed when the device cannot give what is needed.
+  Status open();
+  Stream() = default;
+  ~Stream() override;
+
+  void launch(gpu::KernelId id, const void* kernel, int64_t n_bytes, int64_t n_groups,
+              int n_threads) override;
+  void sync() override;
+
+  // `host` may be reused when the call returns. copy_out waits for everything before it.
+  void copy_in(void* device, const void* host, int64_t n_bytes);
+  void copy_out(void* host, const void* device, int64_t n_bytes);
+  void copy_device(void* to, const void* from, int64_t n_bytes);
+
+  // Steps of few rows are recorded the second time they come and replayed from then on. The first
+  // time runs as it is, which loads its kernels.
+  void run_step(const StepKey& key, const std::function<void()>& step);
+  int n_recordings() const { return static_cast<int>(graphs_.size()); }
+
+ private:
+  struct Graph {
+    StepKey key;
+    cudaGraphExec_t exec;  // null: seen once
+  };
+  static constexpr int64_t kSlotBytes = int64_t{16} << 20;
+  static constexpr int kSlots = 4;
+
+  void copy_piece(void* device, const void* host, int64_t n_bytes);
+  cudaGraphExec_t record(const std::function<void()>& step);
+
+  cudaStream_t stream_ = nullptr;
+  std::byte* pinned_ = nullptr;  // kSlots pieces on their way
+  cudaEvent_t free_[kSlots] = {};
+  int slot_ = 0;
+  int64_t slot_used_ = 0;
+  std::vector<Graph> graphs_;
+};
+
+}  // namespace narwhal::cuda

@@ -1,0 +1,89 @@
+#include "backend/emu/emu_backend.h"
+
+#include "backend/emu/machine.h"
+#include "backend/gpu/adopted.h"
+#include "backend/gpu/kernel_ops.h"
+#include "backend/host_backend.h"
+
+namespace narwhal {
+namespace {
+
+struct Entry {
+  emu::Machine::Body body;
+  int64_t shared_bytes;
+};
+
+template <class K>
+constexpr Entry entry() {
+  return {[](const void* kernel, const kernels::Group& g, void* shared) {
+            (*static_cast<const K*>(kernel))(g, static_cast<typename K::Shared*>(shared));
+          },
+          sizeof(typename K::Shared)};
+}
+
+}  // namespace
+
+namespace kernels {
+static constexpr Entry kEntries[] = {
+#define NW_ENTRY(name, ...) entry<__VA_ARGS__>(),
+    NW_KERNELS(NW_ENTRY)
+#undef NW_ENTRY
+};
+}  // namespace kernels
+
+namespace {
+
+class EmuQueue : public gpu::Queue {
+ public:
+  void launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_groups,
+              int n_threads) override {
+    const Entry& e = kernels::kEntries[static_cast<int>(id)];
+    machine_.launch(e.body, kernel, e.shared_bytes, n_groups, n_threads);
+  }
+  void sync() override {}
+
+ private:
+  emu::Machine machine_;
+};
+
+class EmuBackend : public HostBackend {
+ public:
+  explicit EmuBackend(bool exact) : ops_(queue_, exact), adopted_(*this, queue_) {}
+  ~EmuBackend() override { release(scratch_, scratch_bytes_); }
+
+  std::string_view name() const override { return "emu"; }
+  std::string description() const override { return "GPU kernels emulated on the CPU"; }
+  Ops& ops() override { return ops_; }
+  int preferred_chunk() const override { return 64; }
+  Result<Weight> adopt(const Weight& w) override { return adopted_.adopt(w); }
+
+  int64_t scratch_bytes(const StepLimits& limits) const override {
+    gpu::Scratch scratch;
+    return gpu::KernelOps::place(limits, nullptr, scratch);
+  }
+  Status prepare(const StepLimits& limits) override {
+    NW_TRY(gpu::KernelOps::check(limits));
+    release(scratch_, scratch_bytes_);
+    gpu::Scratch scratch;
+    scratch_bytes_ = gpu::KernelOps::place(limits, nullptr, scratch);
+    NW_ASSIGN(scratch_, allocate(scratch_bytes_));
+    gpu::KernelOps::place(limits, scratch_, scratch);
+    ops_.prepare(limits, scratch);
+    return ok_status();
+  }
+
+ private:
+  EmuQueue queue_;
+  gpu::KernelOps ops_;
+  gpu::AdoptedWeights adopted_;
+  std::byte* scratch_ = nullptr;
+  int64_t scratch_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_emu_backend(const BackendOptions& options) {
+  return std::make_unique<EmuBackend>(options.exact_products);
+}
+
+}  // namespace narwhal

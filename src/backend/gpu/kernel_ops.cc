@@ -1,0 +1,189 @@
+#include "backend/gpu/kernel_ops.h"
+
+#include <fmt/format.h>
+
+#include "backend/gpu/packed.h"
+#include "backend/gpu/views.h"
+#include "base/check.h"
+
+namespace narwhal::gpu {
+namespace {
+
+constexpr int kHcColumns = kernels::HcMix<kernels::CodecF32>::kColumns;
+
+}  // namespace
+
+Status KernelOps::check(const StepLimits& limits) {
+  const auto refuse = [](const char* what, int64_t found, int64_t most) {
+    return failed(fmt::format("the model has {} {}, GPU kernels hold at most {}; use --backend cpu",
+                              found, what, most));
+  };
+  if (limits.n_hc > kernels::kMaxStreams)
+    return refuse("streams", limits.n_hc, kernels::kMaxStreams);
+  if (limits.n_experts > kernels::Route::kMaxExperts)
+    return refuse("experts", limits.n_experts, kernels::Route::kMaxExperts);
+  if (limits.n_experts_used > kernels::Route::kMaxUsed)
+    return refuse("experts per token", limits.n_experts_used, kernels::Route::kMaxUsed);
+  if (limits.head_dim > kernels::kMaxRow)
+    return refuse("dims per head", limits.head_dim, kernels::kMaxRow);
+  return ok_status();
+}
+
+int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) {
+  int64_t at = 0;
+  const auto take = [&](auto*& p, int64_t count) {
+    p = base ? reinterpret_cast<std::remove_reference_t<decltype(p)>>(base + at) : nullptr;
+    at += (count * 4 + 255) / 256 * 256;
+  };
+  const int64_t n_pairs = int64_t{limits.n_rows} * limits.n_experts_used;
+  const int64_t few = std::min(limits.n_rows, kFewRows);
+  take(s.pairs, n_pairs);
+  take(s.tiles, 3 * (n_pairs / kernels::kTileTokens + limits.n_experts + 1));
+  take(s.n_tiles, 1);
+  take(s.expert_down, limits.n_rows > kFewRows ? n_pairs * limits.d_model : 0);
+  take(s.parts, few * limits.n_heads * kernels::kMaxParts * (limits.head_dim + 2));
+  const int64_t n_mixes = int64_t{limits.n_hc} * (2 + limits.n_hc);
+  take(s.hc_partial,
+       limits.n_rows * (groups(limits.n_hc * limits.d_model, kHcColumns) + 1) * (n_mixes + 1));
+  return at;
+}
+
+void KernelOps::rope_table(const BatchRows& b, const float* freq, int rope, float* out) {
+  const kernels::RopeTable k{rows_of(b), freq, rope, out};
+  queue_.run(k, groups(int64_t{b.n_rows} * (rope / 2), k.kThreads));
+}
+
+void KernelOps::rms_norm(int n, int64_t d, const float* x, const float* w, float eps, float* y) {
+  queue_.run(kernels::RmsNorm{d, x, w, eps, y}, n);
+}
+
+void KernelOps::add(int64_t n, const float* b, float* a) {
+  const kernels::Add k{n, b, a};
+  queue_.run(k, groups(n, k.kThreads));
+}
+
+void KernelOps::swiglu(int64_t n, float limit, const float* u, float* g) {
+  const kernels::SwiGlu k{n, limit, u, g};
+  queue_.run(k, groups(n, k.kThreads));
+}
+
+void KernelOps::gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
+                            float* out) {
+  queue_.run(kernels::GatherRows{index, d, src, out}, n_out);
+}
+
+void KernelOps::head_norm(int n, int n_heads, int dim, float eps, float* q) {
+  head_norm_rope(n, n_heads, dim, 0, eps, nullptr, q);
+}
+
+void KernelOps::head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const float* table,
+                               float* q) {
+  const kernels::HeadNormRope k{n * n_heads, n_heads, dim, rope, eps, table, q};
+  queue_.run(k, groups(int64_t{n} * n_heads, k.kHeads));
+}
+
+void KernelOps::rope_tail(int n, int n_heads, int dim, int rope, const float* table, bool inverse,
+                          float* x) {
+  const kernels::RopeTail k{
+      int64_t{n} * n_heads * (rope / 2), n_heads, dim, rope, inverse ? -1.0f : 1.0f, table, x};
+  queue_.run(k, groups(k.n_pairs, k.kThreads));
+}
+
+void KernelOps::encode_rows(const RowFormat& format, int n, const float* x, std::byte* out) {
+  queue_.run(kernels::EncodeRows{format_of(format), x, reinterpret_cast<uint8_t*>(out)}, n);
+}
+
+void KernelOps::make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
+                             const float* table, float* kv, std::byte* rows) {
+  queue_.run(kernels::MakeKvRows{format_of(format), rope, eps, norm, table, kv,
+                                 reinterpret_cast<uint8_t*>(rows)},
+             n);
+}
+
+void KernelOps::index_query(const RowFormat& format, int n, int n_heads, float* q) {
+  if (format.kind != RowFormat::Kind::kIndex) return;
+  queue_.run(kernels::IndexQuery{format_of(format), q}, int64_t{n} * n_heads);
+}
+
+void KernelOps::compress(const BatchRows& b, const CompressorParams& p, const float* k,
+                         const float* s) {
+  NW_CHECK(p.out.format.dim <= kernels::kMaxRow, "row of {}", p.out.format.dim);
+  queue_.run(
+      kernels::Compress{rows_of(b), p.ratio, p.rope, p.overlap ? 1 : 0, p.rms_eps, p.norm,
+                        p.rope_freq, ring_of(p.k_ring), ring_of(p.s_ring), paged_of(p.out), k, s},
+      b.n_rows);
+}
+
+void KernelOps::ring_store(const BatchRows& b, const Ring& ring, const std::byte* src) {
+  queue_.run(kernels::RingStore{rows_of(b), ring_of(ring), reinterpret_cast<const uint8_t*>(src)},
+             b.n_rows);
+}
+
+void KernelOps::index_scores(const BatchRows& b, const IndexParams& p, const float* q,
+                             const float* w, float* scores) {
+  const auto launch = [&](auto kernel) {
+    kernel = {rows_of(b), p.n_heads, p.max_rows, paged_of(p.rows), q, w, scores};
+    queue_.run(kernel, b.n_rows * groups(p.max_rows, kernel.kThreads));
+  };
+  switch (p.rows.format.dim) {
+    case 32:
+      return launch(kernels::IndexScores<32>{});
+    case 64:
+      return launch(kernels::IndexScores<64>{});
+    default:
+      NW_CHECK(p.rows.format.dim == 128, "index rows of {}", p.rows.format.dim);
+      return launch(kernels::IndexScores<128>{});
+  }
+}
+
+void KernelOps::top_k(const BatchRows& b, const IndexParams& p, const float* scores,
+                      int32_t* selected, int32_t* n_selected) {
+  queue_.run(kernels::TopK{rows_of(b), p.top_k, p.max_rows, scores, selected, n_selected},
+             b.n_rows);
+}
+
+void KernelOps::attention(const BatchRows& b, const AttentionParams& p, const float* q,
+                          float* out) {
+  NW_CHECK(p.head_dim <= kernels::kMaxRow, "heads of {}", p.head_dim);
+  const bool split = b.n_rows <= kFewRows;
+  const kernels::AttentionView view{rows_of(b),
+                                    p.n_heads,
+                                    p.head_dim,
+                                    p.window,
+                                    p.ratio,
+                                    p.top_k,
+                                    1 / std::sqrt(static_cast<float>(p.head_dim)),
+                                    format_of(p.row),
+                                    reinterpret_cast<const uint8_t*>(p.batch_rows),
+                                    ring_of(p.ring),
+                                    p.ratio == 0 ? kernels::PagedView{} : paged_of(p.compressed),
+                                    p.selected,
+                                    p.n_selected,
+                                    p.sinks,
+                                    q,
+                                    scratch_.parts,
+                                    out};
+  const auto launch = [&](const auto& kernel) {
+    queue_.run(kernel, b.n_rows * groups(p.n_heads, kernel.kGroupHeads) *
+                           (split ? int(kernels::kMaxParts) : 1));
+  };
+  if (!split) {
+    if (p.head_dim <= 128) return launch(kernels::Attention<1, false>{view});
+    return launch(kernels::Attention<4, false>{view});
+  }
+  NW_CHECK(p.n_heads <= limits_.n_heads && p.head_dim <= limits_.head_dim, "{} heads of {}",
+           p.n_heads, p.head_dim);
+  if (p.head_dim <= 128)
+    launch(kernels::Attention<1, true>{view});
+  else
+    launch(kernels::Attention<4, true>{view});
+  queue_.run(kernels::AttentionJoin{view}, int64_t{b.n_rows} * p.n_heads);
+}
+
+void KernelOps::route(const BatchRows& b, const float* logits, int n_experts, const float* bias,
+                      const int32_t* tid2eid, int k, float scale, int32_t* ids, float* weights) {
+  queue_.run(kernels::Route{rows_of(b), n_experts, k, scale, logits, bias, tid2eid, ids, weights},
+             b.n_rows);
+}
+
+}  // namespace narwhal::gpu

@@ -1,0 +1,101 @@
+// KernelOps: every op as launches of the shared kernels. The same for all devices; what differs is
+// the queue. Nothing is read back, nothing runs on the host.
+//
+// Weights must have been packed (packed.h). Rows up to kFewRows are multiplied exactly, row by row;
+// more than that go through matrix tiles of half precision where the weights are not f32 and
+// exactness was not asked for.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/backend.h"
+#include "backend/gpu/queue.h"
+#include "ops/ops.h"
+
+namespace narwhal::gpu {
+
+inline constexpr int kFewRows = 16;
+
+// Device memory that ops need besides their arguments; see place().
+struct Scratch {
+  int32_t *pairs = nullptr, *tiles = nullptr, *n_tiles = nullptr;
+  float* expert_down = nullptr;  // [n_rows][n_experts_used][d_model]
+  float* parts = nullptr;        // attention, [few rows][n_heads][kMaxParts][head_dim + 2]
+  float* hc_partial = nullptr;   // [n_rows][slices][n_mixes + 1]
+};
+
+class KernelOps : public Ops {
+ public:
+  // exact: f32 arithmetic for any number of rows (BackendOptions::exact_products).
+  explicit KernelOps(Queue& queue, bool exact = false) : queue_(queue), exact_(exact) {}
+
+  // kFailed for shapes beyond the kernels' limits.
+  static Status check(const StepLimits& limits);
+  static int64_t place(const StepLimits& limits, std::byte* base, Scratch& scratch);
+  void prepare(const StepLimits& limits, const Scratch& scratch) {
+    limits_ = limits;
+    scratch_ = scratch;
+  }
+
+  void sync() override { queue_.sync(); }
+
+  void rope_table(const BatchRows& b, const float* freq, int rope, float* out) override;
+  void embed(const BatchRows& b, const Weight& table, int n_hc, float* X) override;
+  void matmul(const Weight& w, int n, const float* x, float* y) override;
+  void grouped_matmul(const Weight& w, int n_groups, int n, const float* x, float* y) override;
+  void rms_norm(int n, int64_t d, const float* x, const float* w, float eps, float* y) override;
+  void add(int64_t n, const float* b, float* a) override;
+  void hc_gates(const HcParams& p, int n, const float* X, float* mixes) override;
+  void hc_head_gates(const HcParams& p, int n, const float* X, float* mixes) override;
+  void hc_sum(const HcParams& p, int n, const float* X, const float* gates, int stride,
+              float* x) override;
+  void hc_post(const HcParams& p, int n, const float* out, const float* gates, float* X) override;
+  void head_norm(int n, int n_heads, int dim, float eps, float* q) override;
+  void rope_tail(int n, int n_heads, int dim, int rope, const float* table, bool inverse,
+                 float* x) override;
+  void encode_rows(const RowFormat& format, int n, const float* x, std::byte* out) override;
+  void index_query(const RowFormat& format, int n, int n_heads, float* q) override;
+  void add_ape(const BatchRows& b, const Weight& ape, int ratio, float* s) override;
+  void compress(const BatchRows& b, const CompressorParams& p, const float* k,
+                const float* s) override;
+  void ring_store(const BatchRows& b, const Ring& ring, const std::byte* src) override;
+  void index_scores(const BatchRows& b, const IndexParams& p, const float* q, const float* w,
+                    float* scores) override;
+  void top_k(const BatchRows& b, const IndexParams& p, const float* scores, int32_t* selected,
+             int32_t* n_selected) override;
+  void attention(const BatchRows& b, const AttentionParams& p, const float* q, float* out) override;
+  void route(const BatchRows& b, const float* logits, int n_experts, const float* bias,
+             const int32_t* tid2eid, int k, float scale, int32_t* ids, float* weights) override;
+  void routed_experts(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
+                      const float* weights, float* hidden, float* y) override;
+  void swiglu(int64_t n, float limit, const float* u, float* g) override;
+  void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
+                   float* out) override;
+
+  void hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,
+              float* x) override;
+  void make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
+                    const float* table, float* kv, std::byte* rows) override;
+  void shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
+                     float* down, float* y) override;
+  void hc_head(const HcParams& p, const float* norm, int n, const float* X, float* gates,
+               float* y) override;
+  void head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const float* table,
+                      float* q) override;
+
+ private:
+  bool fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* X,
+                float* gates, float* x);
+  void products(const Weight& w, int n_groups, int n, const float* x, float* y, bool add);
+  void expert_tiles(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
+                    const float* weights, float* hidden, float* y);
+
+  bool many(int n) const { return n > kFewRows && !exact_; }
+
+  Queue& queue_;
+  bool exact_;
+  StepLimits limits_;
+  Scratch scratch_;
+};
+
+}  // namespace narwhal::gpu

@@ -1,0 +1,91 @@
+// Every entry point: X(name, kernel). The list makes __global__ functions on CUDA and HIP, kernel
+// functions on Metal, and the tables by which a launch names its kernel (backend/gpu/kernel_id.h).
+#pragma once
+
+#include "kernels/attention.h"
+#include "kernels/experts.h"
+#include "kernels/hyper_connection.h"
+#include "kernels/indexer.h"
+#include "kernels/kv_rows.h"
+#include "kernels/matvec.h"
+#include "kernels/rope.h"
+#include "kernels/route.h"
+#include "kernels/tile.h"
+#include "kernels/vectors.h"
+
+// clang-format off
+
+// Weights of every stored type can be multiplied with few rows, looked up and added.
+#define NW_MATRIX_KERNELS(X, suffix, Codec)  \
+  X(matvec1_##suffix, MatVec<Codec, 1>)      \
+  X(matvec4_##suffix, MatVec<Codec, 4>)      \
+  X(embed_##suffix, Embed<Codec>)            \
+  X(add_ape_##suffix, AddApe<Codec>)         \
+  X(hidden_##suffix, ExpertHidden<Codec>)    \
+  X(down_##suffix, ExpertDown<Codec>)
+
+// Matrix tiles need rows of whole tiles and take no f32, which stays exact.
+#define NW_TILE_KERNELS(X, suffix, Codec)         \
+  X(tile_##suffix, MatTile<Codec>)                \
+  X(hidden_tile_##suffix, ExpertHiddenTile<Codec>) \
+  X(down_tile_##suffix, ExpertDownTile<Codec>)
+
+// Three parts, so that they can be compiled side by side.
+#define NW_KERNELS_MATRIX(X)                    \
+  NW_MATRIX_KERNELS(X, f32, CodecF32)           \
+  NW_MATRIX_KERNELS(X, f16, CodecF16)           \
+  NW_MATRIX_KERNELS(X, bf16, CodecBF16)         \
+  NW_MATRIX_KERNELS(X, f32_odd, CodecF32Odd)    \
+  NW_MATRIX_KERNELS(X, f16_odd, CodecF16Odd)    \
+  NW_MATRIX_KERNELS(X, bf16_odd, CodecBF16Odd)  \
+  NW_MATRIX_KERNELS(X, q8_0, CodecQ8_0)         \
+  NW_MATRIX_KERNELS(X, q4_k, CodecQ4_K)         \
+  NW_MATRIX_KERNELS(X, q2_k, CodecQ2_K)         \
+  NW_MATRIX_KERNELS(X, iq2_xxs, CodecIQ2_XXS)   \
+  NW_MATRIX_KERNELS(X, mxfp4, CodecMXFP4)
+
+#define NW_KERNELS_TILE(X)                   \
+  NW_TILE_KERNELS(X, f16, CodecF16)          \
+  NW_TILE_KERNELS(X, bf16, CodecBF16)        \
+  NW_TILE_KERNELS(X, q8_0, CodecQ8_0)        \
+  NW_TILE_KERNELS(X, q4_k, CodecQ4_K)        \
+  NW_TILE_KERNELS(X, q2_k, CodecQ2_K)        \
+  NW_TILE_KERNELS(X, iq2_xxs, CodecIQ2_XXS)  \
+  NW_TILE_KERNELS(X, mxfp4, CodecMXFP4)
+
+#define NW_KERNELS_OTHER(X)                   \
+  X(hc_mix_f32, HcMix<CodecF32>)              \
+  X(hc_mix_f16, HcMix<CodecF16>)              \
+  X(hc_mix_bf16, HcMix<CodecBF16>)            \
+  X(hc_finish, HcFinish)                      \
+  X(hc_gates, HcGates)                        \
+  X(hc_sum, HcSum)                            \
+  X(hc_post, HcPost)                          \
+  X(rms_norm, RmsNorm)                        \
+  X(head_norm_rope, HeadNormRope)             \
+  X(rope_tail, RopeTail)                      \
+  X(rope_table, RopeTable)                    \
+  X(add, Add)                                 \
+  X(swiglu, SwiGlu)                           \
+  X(gather_rows, GatherRows)                  \
+  X(ring_store, RingStore)                    \
+  X(repack, Repack)                           \
+  X(encode_rows, EncodeRows)                  \
+  X(make_kv_rows, MakeKvRows)                 \
+  X(index_query, IndexQuery)                  \
+  X(compress, Compress)                       \
+  X(index_scores_32, IndexScores<32>)         \
+  X(index_scores_64, IndexScores<64>)         \
+  X(index_scores_128, IndexScores<128>)       \
+  X(top_k, TopK)                              \
+  X(attention_128, Attention<1, false>)       \
+  X(attention_512, Attention<4, false>)       \
+  X(attention_split_128, Attention<1, true>)  \
+  X(attention_split_512, Attention<4, true>)  \
+  X(attention_join, AttentionJoin)            \
+  X(route, Route)                             \
+  X(expert_sort, ExpertSort)                  \
+  X(expert_sum, ExpertSum)
+
+#define NW_KERNELS(X) NW_KERNELS_MATRIX(X) NW_KERNELS_TILE(X) NW_KERNELS_OTHER(X)
+// clang-format on

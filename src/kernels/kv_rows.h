@@ -1,0 +1,230 @@
+// KV rows in and out of their stored form (model section 6), and the compressor (section 7).
+#pragma once
+
+#include "kernels/codes.h"
+#include "kernels/rope.h"
+#include "kernels/views.h"
+
+namespace narwhal {
+namespace kernels {
+
+k_value int kMaxRow = 512;  // dims of a KV row
+
+// Value i of a stored row; index rows stay rotated.
+k_fn float row_value(k_private const Format& f, k_device const uint8_t* row, int i) {
+  if (f.kind == kRowF32) return reinterpret_cast<k_device const float*>(row)[i];
+  if (f.kind == kRowIndex)
+    return e2m1_to_f32(uint32_t(row[i / 2]) >> 4 * (i % 2)) * e8m0_to_f32(row[f.dim / 2 + i / 32]);
+  if (i < f.nope) return e4m3_to_f32(row[i]) * e8m0_to_f32(row[f.nope + i / 64]);
+  k_device const uint8_t* tail = row + f.nope + f.nope / 64 + 2 * (i - f.nope);
+  return bf16_to_f32(uint16_t(uint32_t(tail[0]) | uint32_t(tail[1]) << 8));
+}
+
+// Walsh-Hadamard transform of x[dim], in place, by the whole group.
+k_fn void hadamard(k_private const Group& g, int dim, float norm, k_shared float* x) {
+  for (int stride = 1; stride < dim; stride *= 2) {
+    g.barrier();
+    for (int i = int(g.index); i < dim / 2; i += int(g.size)) {
+      const int low = i / stride * 2 * stride + i % stride;
+      const float a = x[low], b = x[low + stride];
+      x[low] = a + b;
+      x[low + stride] = a - b;
+    }
+  }
+  g.barrier();
+  for (int i = int(g.index); i < dim; i += int(g.size)) x[i] *= norm;
+  g.barrier();
+}
+
+k_fn uint32_t magnitude_bits(float x) { return k_bits(x) & 0x7fffffffu; }
+
+// One value of an FP4 block on every lane; gives its code and the block's exponent.
+k_fn uint32_t fp4_code(k_private const Group& g, float x, k_private uint32_t* exponent) {
+  const uint32_t top = max_uint(g.simd_max(magnitude_bits(x)), 0x01c00000u);  // 6 * 2^-126
+  const uint32_t e = ceil_exponent(k_float(top) * (1.0f / 6.0f));
+  *exponent = e;
+  return e == 255u ? 0u : f32_to_e2m1(x * inverse_scale(e));
+}
+
+// Encodes x[dim] by the whole group; x is used up.
+k_fn void encode_row(k_private const Group& g, k_private const Format& f, k_shared float* x,
+                     k_device uint8_t* out) {
+  if (f.kind == kRowF32) {
+    k_device float* to = reinterpret_cast<k_device float*>(out);
+    for (int i = int(g.index); i < f.dim; i += int(g.size)) to[i] = x[i];
+    return;
+  }
+  if (f.kind == kRowIndex) {
+    hadamard(g, f.dim, f.norm, x);
+    for (int block = int(g.simd); block < f.dim / 32; block += int(g.n_simds())) {
+      uint32_t e;
+      const uint32_t code = fp4_code(g, x[block * 32 + int(g.lane)], &e);
+      const uint32_t next = g.simd_shuffle(code, g.lane + 1);
+      if (g.lane % 2 == 0) out[block * 16 + int(g.lane) / 2] = uint8_t(code | next << 4);
+      if (g.lane == 0) out[f.dim / 2 + block] = uint8_t(e);
+    }
+    return;
+  }
+  for (int block = int(g.simd); block < f.nope / 64; block += int(g.n_simds())) {
+    const int at = block * 64 + int(g.lane);
+    const uint32_t top = g.simd_max(max_uint(magnitude_bits(x[at]), magnitude_bits(x[at + 32])));
+    const float amax = k_float(max_uint(top, k_bits(1e-4f)));
+    const uint32_t e = ceil_exponent(amax * (1.0f / 448.0f));
+    const float inverse = e == 255u ? 0.0f : inverse_scale(e);
+    out[at] = uint8_t(e == 255u ? 0u : f32_to_e4m3(x[at] * inverse));
+    out[at + 32] = uint8_t(e == 255u ? 0u : f32_to_e4m3(x[at + 32] * inverse));
+    if (g.lane == 0) out[f.nope + block] = uint8_t(e);
+  }
+  k_device uint8_t* tail = out + f.nope + f.nope / 64;
+  for (int i = int(g.index); i < f.dim - f.nope; i += int(g.size)) {
+    const uint32_t h = f32_to_bf16(x[f.nope + i]);
+    tail[2 * i] = uint8_t(h);
+    tail[2 * i + 1] = uint8_t(h >> 8);
+  }
+}
+
+struct EncodeRows {
+  k_value int kThreads = 128;
+  struct Shared {
+    float row[kMaxRow];
+  };
+  Format format;
+  k_device const float* x;
+  k_device uint8_t* out;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    for (int i = int(g.index); i < format.dim; i += kThreads)
+      sh->row[i] = x[int64_t(g.group) * format.dim + i];
+    g.barrier();
+    encode_row(g, format, sh->row, out + int64_t(g.group) * format.n_bytes);
+  }
+};
+
+// Norm, rope on the tail, encoding; one row per group. x keeps the values before encoding.
+struct MakeKvRows {
+  k_value int kThreads = 128;
+  struct Shared {
+    float row[kMaxRow];
+    float part[32];
+  };
+  Format format;
+  int rope;
+  float eps;
+  k_device const float* norm;
+  k_device const float* table;  // [n][rope / 2][2]
+  k_device float* x;
+  k_device uint8_t* out;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    k_device float* row = x + int64_t(g.group) * format.dim;
+    float squares = 0;
+    for (int i = int(g.index); i < format.dim; i += kThreads)
+      squares = k_mad(row[i], row[i], squares);
+    const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(format.dim) + eps);
+    for (int i = int(g.index); i < format.dim; i += kThreads) sh->row[i] = row[i] * scale * norm[i];
+    g.barrier();
+    k_device const float* turns = table + int64_t(g.group) * rope;
+    k_shared float* u = sh->row + format.dim - rope;
+    for (int i = 2 * int(g.index); i < rope; i += 2 * kThreads) {
+      const float c = turns[i], s = turns[i + 1], a = u[i], b = u[i + 1];
+      u[i] = a * c - b * s;
+      u[i + 1] = a * s + b * c;
+    }
+    g.barrier();
+    for (int i = int(g.index); i < format.dim; i += kThreads) row[i] = sh->row[i];
+    g.barrier();
+    encode_row(g, format, sh->row, out + int64_t(g.group) * format.n_bytes);
+  }
+};
+
+// Hadamard and the FP4 round trip of one head per group, in place.
+struct IndexQuery {
+  k_value int kThreads = 64;
+  struct Shared {
+    float row[kMaxRow];
+  };
+  Format format;
+  k_device float* q;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    k_device float* head = q + int64_t(g.group) * format.dim;
+    for (int i = int(g.index); i < format.dim; i += kThreads) sh->row[i] = head[i];
+    hadamard(g, format.dim, format.norm, sh->row);
+    for (int block = int(g.simd); block < format.dim / 32; block += int(g.n_simds())) {
+      const int i = block * 32 + int(g.lane);
+      uint32_t e;
+      const uint32_t code = fp4_code(g, sh->row[i], &e);
+      head[i] = e2m1_to_f32(code) * e8m0_to_f32(e);
+    }
+  }
+};
+
+// The row of a window that a row of the step closes; one group per row of the step.
+struct Compress {
+  k_value int kThreads = 256;
+  struct Shared {
+    float row[kMaxRow];
+    float part[32];
+  };
+  Rows b;
+  int ratio, rope, overlap;
+  float rms_eps;
+  k_device const float* norm;
+  k_device const float* freq;
+  RingView k_ring, s_ring;
+  PagedView out;
+  k_device const float* k;  // [n][width]
+  k_device const float* s;
+
+  k_call k_device const float* token_row(int r, int position, k_device const float* step,
+                                         k_private const RingView& ring) k_const {
+    const int first = first_position(b, r), width = (overlap ? 2 : 1) * out.format.dim;
+    if (position >= first) return step + int64_t(b.first_row[r] + position - first) * width;
+    return reinterpret_cast<k_device const float*>(ring_at(ring, b.slot[r], position));
+  }
+
+  // Channel c of window w: the softmax average over its tokens, oldest first. With overlap the
+  // window before acts with the first half of its channels, this one with the second.
+  k_call float pool(int r, int w, int c) k_const {
+    const int later = overlap ? out.format.dim : 0;
+    const int begin = overlap && w > 0 ? (w - 1) * ratio : w * ratio, end = (w + 1) * ratio;
+    float top = -k_float(0x7f800000u), sum = 0, value = 0;
+    for (int t = begin; t < end; t++)
+      top = max_float(top, token_row(r, t, s, s_ring)[(t < w * ratio ? 0 : later) + c]);
+    for (int t = begin; t < end; t++) {
+      const int channel = (t < w * ratio ? 0 : later) + c;
+      const float weight = k_exp(token_row(r, t, s, s_ring)[channel] - top);
+      sum += weight;
+      value = k_mad(weight, token_row(r, t, k, k_ring)[channel], value);
+    }
+    return value / sum;
+  }
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    const int r = int(g.group), position = b.position[r], d = out.format.dim;
+    if ((position + 1) % ratio != 0) return;
+    const int w = position / ratio;
+    float squares = 0;
+    for (int c = int(g.index); c < d; c += kThreads) {
+      const float v = pool(r, w, c);
+      sh->row[c] = v;
+      squares = k_mad(v, v, squares);
+    }
+    const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(d) + rms_eps);
+    for (int c = int(g.index); c < d; c += kThreads) sh->row[c] = sh->row[c] * scale * norm[c];
+    g.barrier();
+    for (int i = int(g.index); i < rope / 2; i += kThreads) {  // at the window's first token
+      float cosine, sine;
+      cos_sin(float(w * ratio) * freq[i], &cosine, &sine);
+      k_shared float* u = sh->row + d - rope + 2 * i;
+      const float x = u[0], y = u[1];
+      u[0] = x * cosine - y * sine;
+      u[1] = x * sine + y * cosine;
+    }
+    g.barrier();
+    encode_row(g, out.format, sh->row, paged_at(out, b.slot[r], w));
+  }
+};
+
+}  // namespace kernels
+}  // namespace narwhal

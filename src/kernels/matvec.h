@@ -1,0 +1,156 @@
+// y = W x for few rows: every simd takes one output, its lanes take units of the weight row.
+//
+// A lane adds its units in order and the lanes are summed as a tree, whatever the number of rows,
+// so a row gets the same bits alone and in a batch. Weights are read once for up to kCols rows.
+#pragma once
+
+#include "kernels/weights.h"
+
+namespace narwhal {
+namespace kernels {
+
+k_fn Matrix expert_of(k_private const Matrix& w, int e) {
+  return {w.data + int64_t(e) * w.expert_stride, w.n_in, w.n_out, w.expert_stride};
+}
+
+// acc[r][c] += w[r] row[r] . x_c over this lane's units, where x_c = x + min(c, n - 1) * x_stride.
+template <class C, int R, int N>
+k_fn void accumulate(k_private const Group& g, k_shared const typename C::Table* table,
+                     k_private const Matrix* w, k_private const int64_t* row,
+                     k_device const float* x, int64_t x_stride, int n,
+                     k_private float (&acc)[R][N]) {
+  const int units = int(w[0].n_in) / C::kUnit;
+  for (int u = int(g.lane); u < units; u += kSimd) {
+    typename C::Raw raw[R];
+    for (int r = 0; r < R; r++) C::load(w[r], row[r], u, raw[r]);
+    for (int s = 0; s < C::kRuns; s++) {
+      Run run[R];
+      for (int r = 0; r < R; r++) C::run(raw[r], s, table, run[r]);
+      const int column = C::column(u, s);
+      for (int c = 0; c < N; c++) {
+        k_device const float* xc = x + (c < n ? c : n - 1) * x_stride + column;
+        float part[R], sum = 0;
+        for (int r = 0; r < R; r++) part[r] = 0;
+        if (C::kRun == 1) {
+          for (int r = 0; r < R; r++) part[r] = run[r].q[0] * xc[0];
+        } else {
+          for (int i = 0; i < C::kRun; i += 4) {
+            const Word4 v = k_load4(xc + i);
+            for (int j = 0; j < 4; j++) {
+              const float xj = k_float(v.v[j]);
+              for (int r = 0; r < R; r++) part[r] = k_mad(run[r].q[i + j], xj, part[r]);
+              if (C::kHasMinus) sum += xj;
+            }
+          }
+        }
+        for (int r = 0; r < R; r++) {
+          acc[r][c] = C::kScaled ? k_mad(run[r].scale, part[r], acc[r][c]) : acc[r][c] + part[r];
+          if (C::kHasMinus) acc[r][c] = k_mad(-run[r].minus, sum, acc[r][c]);
+        }
+      }
+    }
+  }
+}
+
+// Outputs are cut into n_groups equal parts; part i sees inputs [i * n_in, (i + 1) * n_in) of x.
+template <class C, int kCols>
+struct MatVec {
+  k_value int kThreads = 128, kOutputs = 4;  // outputs of a group: one per simd
+  struct Shared {
+    typename C::Table table;
+  };
+  Matrix w;
+  int n_groups, n;          // n rows of x
+  int add;                  // y += instead of y =
+  k_device const float* x;  // [n][n_groups * n_in]
+  k_device float* y;        // [n][n_out]
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    load_table(g, &sh->table);
+    const int64_t per_group = w.n_out / n_groups;
+    const int tiles = int((per_group + kOutputs - 1) / kOutputs);
+    const int tile = int(g.group) % (tiles * n_groups),
+              c0 = int(g.group) / (tiles * n_groups) * kCols;
+    const int part = tile / tiles;
+    const int64_t o = int64_t(tile % tiles) * kOutputs + g.simd;
+    if (o >= per_group) return;
+    const int64_t row[1] = {part * per_group + o};
+    const Matrix m[1] = {w};
+    const int64_t stride = w.n_in * n_groups;
+    float acc[1][kCols];
+    for (int c = 0; c < kCols; c++) acc[0][c] = 0;
+    const int count = min_int(kCols, n - c0);
+    accumulate<C, 1, kCols>(g, &sh->table, m, row, x + c0 * stride + part * w.n_in, stride, count,
+                            acc);
+    for (int c = 0; c < kCols; c++) {
+      const float sum = g.simd_sum(acc[0][c]);
+      if (c >= count || g.lane != 0) continue;
+      k_device float* out = y + (c0 + c) * w.n_out + row[0];
+      *out = add ? *out + sum : sum;
+    }
+  }
+};
+
+// All values of row token[r], n_hc times over: X [n][n_hc][n_in].
+template <class C>
+struct Embed {
+  k_value int kThreads = 256;
+  struct Shared {
+    typename C::Table table;
+  };
+  Rows b;
+  Matrix table;
+  int n_hc;
+  k_device float* X;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    load_table(g, &sh->table);
+    const int r = int(g.group), units = int(table.n_in) / C::kUnit;
+    for (int u = int(g.index); u < units; u += int(g.size)) {
+      typename C::Raw raw;
+      C::load(table, b.token[r], u, raw);
+      for (int s = 0; s < C::kRuns; s++) {
+        Run run;
+        C::run(raw, s, &sh->table, run);
+        for (int i = 0; i < C::kRun; i++) {
+          const float value = C::kScaled ? run.scale * run.q[i] - run.minus : run.q[i];
+          for (int h = 0; h < n_hc; h++)
+            X[(int64_t(r) * n_hc + h) * table.n_in + C::column(u, s) + i] = value;
+        }
+      }
+    }
+  }
+};
+
+// s[r] += ape[position mod ratio], in place; s [n][n_in of ape].
+template <class C>
+struct AddApe {
+  k_value int kThreads = 256;
+  struct Shared {
+    typename C::Table table;
+  };
+  Rows b;
+  Matrix ape;
+  int ratio;
+  k_device float* s;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    load_table(g, &sh->table);
+    const int r = int(g.group), units = int(ape.n_in) / C::kUnit;
+    for (int u = int(g.index); u < units; u += int(g.size)) {
+      typename C::Raw raw;
+      C::load(ape, b.position[r] % ratio, u, raw);
+      for (int p = 0; p < C::kRuns; p++) {
+        Run run;
+        C::run(raw, p, &sh->table, run);
+        for (int i = 0; i < C::kRun; i++) {
+          const float value = C::kScaled ? run.scale * run.q[i] - run.minus : run.q[i];
+          s[int64_t(r) * ape.n_in + C::column(u, p) + i] += value;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace kernels
+}  // namespace narwhal

@@ -1,0 +1,70 @@
+// The vocabulary that kernels are written in: one text for CUDA, HIP, Metal and, in tests, threads
+// of a CPU emulator.
+//
+// A kernel is a plain struct. Its fields are the arguments, `Shared` is the memory of a group,
+// kThreads the number of threads of a group (a multiple of 32), operator() the body:
+//
+//   struct Scale {
+//     k_value int kThreads = 256;
+//     struct Shared {};
+//     k_device float* x;
+//     int n;
+//     float factor;
+//     k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+//       const int i = int(g.group * g.size + g.index);
+//       if (i < n) x[i] *= factor;
+//     }
+//   };
+//
+// and one line in kernel_list.h makes its entry points. The names, all of them:
+//
+//   memory     k_device, k_shared, k_private (address spaces of pointers), k_table (constant
+//   tables) functions  k_fn (free), k_fn_member (static member), k_call ... k_const (other members)
+//   constants  k_value; k_unroll before a loop of constant length
+//   Group      group, index, size, lane, simd, barrier(), simd_barrier(), simd_sum(float),
+//              simd_max(uint32_t), simd_shuffle(x, lane), n_simds(), mma and fragments (below)
+//   numbers    k_float(bits), k_bits(float), k_f16_to_f32, k_f32_to_f16, k_unpack_s8, k_unpack_u8
+//   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs
+//   loads      k_load4 (16 aligned bytes), Word4
+//   atomics    k_atomic, k_atomic_zero, k_atomic_add, k_atomic_get: counters in shared memory
+//   matrices   FragA, FragB, FragC; load_a, load_b, store_c, mma: 16 x 8 += 16 x 16 times 16 x 8
+//
+// No lambdas, recursion, virtuals, doubles or function pointers: MSL has none of them. Expressions
+// are never contracted; k_mad says where a fused multiply-add is welcome. Reductions run in a fixed
+// order, so a row's result does not depend on what else is in the launch. A simd is 32 threads.
+#pragma once
+
+#if defined(__METAL_VERSION__)
+#include "kernels/portable_metal.h"
+#elif defined(__HIPCC__)
+#include "kernels/portable_hip.h"
+#elif defined(__CUDACC__)
+#include "kernels/portable_cuda.h"
+#else
+#include "kernels/portable_emu.h"
+#endif
+
+namespace narwhal {
+namespace kernels {
+
+k_value int kSimd = 32;
+
+// Sum over the group, the same for every thread. `part` holds one float per simd.
+k_fn float group_sum(k_private const Group& g, k_shared float* part, float x) {
+  x = g.simd_sum(x);
+  g.barrier();
+  if (g.lane == 0) part[g.simd] = x;
+  g.barrier();
+  float sum = 0;
+  for (unsigned i = 0; i < g.n_simds(); i++) sum += part[i];
+  return sum;
+}
+
+k_fn int min_int(int a, int b) { return a < b ? a : b; }
+k_fn int max_int(int a, int b) { return a > b ? a : b; }
+k_fn float min_float(float a, float b) { return b < a ? b : a; }
+k_fn float max_float(float a, float b) { return a < b ? b : a; }
+k_fn uint32_t max_uint(uint32_t a, uint32_t b) { return a < b ? b : a; }
+
+}  // namespace kernels
+}  // namespace narwhal

@@ -1,0 +1,165 @@
+// The vocabulary on the CPU: every thread of a group is a fiber (backend/emu/machine.h).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#define k_device
+#define k_shared
+#define k_private
+#define k_table inline constexpr
+#define k_fn inline
+#define k_call inline
+#define k_fn_member inline
+#define k_const const
+#define k_value static constexpr
+#define k_unroll
+
+namespace narwhal {
+
+namespace emu {
+class Machine;
+void barrier(Machine& m);
+void simd_barrier(Machine& m);
+// Every lane of the simd gives a value and gets to see all 32; valid until its next exchange.
+const uint32_t* exchange(Machine& m, uint32_t value);
+const uint32_t* exchange_many(Machine& m, const uint32_t* values, int n);  // [32][n]
+}  // namespace emu
+
+namespace kernels {
+
+k_value int kTileTokens = 64;  // rows of a matrix tile (tile.h)
+
+inline float k_float(uint32_t bits) {
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+inline uint32_t k_bits(float f) {
+  uint32_t bits;
+  std::memcpy(&bits, &f, 4);
+  return bits;
+}
+inline float k_sqrt(float x) { return std::sqrt(x); }
+inline float k_exp(float x) { return std::exp(x); }
+inline float k_log(float x) { return std::log(x); }
+inline float k_fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float k_mad(float a, float b, float c) { return a * b + c; }
+inline float k_abs(float x) { return std::fabs(x); }
+
+struct Word4 {
+  uint32_t v[4];
+};
+inline Word4 k_load4(const void* p) {
+  Word4 w;
+  std::memcpy(&w, __builtin_assume_aligned(p, 16), 16);
+  return w;
+}
+
+inline float k_f16_to_f32(uint16_t h) {
+  const uint32_t magnitude = h & 0x7fffu, sign = uint32_t(h & 0x8000u) << 16;
+  if (magnitude >= 0x7c00u) return k_float(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
+  if (magnitude >= 0x400u) return k_float(sign | ((magnitude << 13) + (112u << 23)));
+  return k_float(sign | k_bits(k_float(0x3f000000u | magnitude) - 0.5f));
+}
+inline uint16_t k_f32_to_f16(float x) {  // nearest, ties to even
+  const uint32_t magnitude = k_bits(x) & 0x7fffffffu, sign = k_bits(x) >> 16 & 0x8000u;
+  if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u);
+  if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);
+  if (magnitude < 0x38800000u)
+    return uint16_t(sign | (k_bits(k_float(magnitude) + 0.5f) - 0x3f000000u));
+  return uint16_t(sign | (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
+}
+inline void k_unpack_s8(uint32_t w, float* out) {
+  for (int i = 0; i < 4; i++) out[i] = static_cast<float>(static_cast<int8_t>(w >> 8 * i));
+}
+inline void k_unpack_u8(uint32_t w, float* out) {
+  for (int i = 0; i < 4; i++) out[i] = static_cast<float>(static_cast<uint8_t>(w >> 8 * i));
+}
+
+using k_atomic = uint32_t;
+inline void k_atomic_zero(k_atomic* a) { __atomic_store_n(a, 0, __ATOMIC_RELAXED); }
+inline uint32_t k_atomic_add(k_atomic* a, uint32_t v) {
+  return __atomic_fetch_add(a, v, __ATOMIC_RELAXED);
+}
+inline uint32_t k_atomic_get(k_atomic* a) { return __atomic_load_n(a, __ATOMIC_RELAXED); }
+
+// A lane's part of a 16 x 16 tile of halves, of a 16 x 8 one, and of 16 x 8 sums.
+struct FragA {
+  uint32_t r[4];
+};
+struct FragB {
+  uint32_t r[2];
+};
+struct FragC {
+  float r[4];
+};
+
+struct Group {
+  unsigned group, index, size, lane, simd;
+  emu::Machine* machine;
+
+  unsigned n_simds() const { return size / 32; }
+  void barrier() const { emu::barrier(*machine); }
+  void simd_barrier() const { emu::simd_barrier(*machine); }
+  float simd_sum(float x) const {
+    const uint32_t* all = emu::exchange(*machine, k_bits(x));
+    float t[32];
+    std::memcpy(t, all, sizeof t);
+    for (int m = 16; m > 0; m /= 2)
+      for (int i = 0; i < m; i++) t[i] += t[i + m];
+    return t[0];
+  }
+  uint32_t simd_max(uint32_t x) const {
+    const uint32_t* all = emu::exchange(*machine, x);
+    for (int i = 0; i < 32; i++) x = all[i] > x ? all[i] : x;
+    return x;
+  }
+  uint32_t simd_shuffle(uint32_t x, unsigned from) const {
+    return emu::exchange(*machine, x)[from & 31];
+  }
+  float simd_shuffle(float x, unsigned from) const {
+    return k_float(emu::exchange(*machine, k_bits(x))[from & 31]);
+  }
+
+  // Lane l holds rows l / 4 and l / 4 + 8 and, of each half of the columns, the pair at 2 (l % 4).
+  void load_a(FragA& a, const uint16_t* p, int stride) const {
+    const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
+    std::memcpy(&a.r[0], at, 4);
+    std::memcpy(&a.r[1], at + 8 * stride, 4);
+    std::memcpy(&a.r[2], at + 8, 4);
+    std::memcpy(&a.r[3], at + 8 * stride + 8, 4);
+  }
+  void load_b(FragB& b, const uint16_t* p, int stride) const {  // row n of p = column n of the tile
+    const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
+    std::memcpy(&b.r[0], at, 4);
+    std::memcpy(&b.r[1], at + 8, 4);
+  }
+  void store_c(const FragC& c, float* p, int stride) const {
+    float* at = p + lane / 4 * stride + 2 * (lane % 4);
+    at[0] = c.r[0];
+    at[1] = c.r[1];
+    at[8 * stride] = c.r[2];
+    at[8 * stride + 1] = c.r[3];
+  }
+  void clear(FragC& c) const {
+    for (float& x : c.r) x = 0;
+  }
+  void mma(FragC& c, const FragA& a, const FragB& b) const {
+    const uint32_t mine[6] = {a.r[0], a.r[1], a.r[2], a.r[3], b.r[0], b.r[1]};
+    const uint32_t* all = emu::exchange_many(*machine, mine, 6);
+    for (unsigned i = 0; i < 4; i++) {
+      const unsigned row = lane / 4 + i / 2 * 8, column = 2 * (lane % 4) + i % 2;
+      for (unsigned k = 0; k < 16; k++) {
+        const uint32_t wa = all[(row % 8 * 4 + k % 8 / 2) * 6 + row / 8 + 2 * (k / 8)];
+        const uint32_t wb = all[(column * 4 + k % 8 / 2) * 6 + 4 + k / 8];
+        c.r[i] +=
+            k_f16_to_f32(uint16_t(wa >> 16 * (k % 2))) * k_f16_to_f32(uint16_t(wb >> 16 * (k % 2)));
+      }
+    }
+  }
+};
+
+}  // namespace kernels
+}  // namespace narwhal

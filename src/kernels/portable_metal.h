@@ -1,0 +1,138 @@
+// The vocabulary on Apple GPUs (Metal 3, macOS 14): groups are threadgroups, simds SIMD-groups.
+// Pointers in argument structs are GPU addresses. Compile with fast math off.
+#pragma once
+
+#include <metal_stdlib>
+
+#define k_device device
+#define k_shared threadgroup
+#define k_private thread
+#define k_table constant
+#define k_fn static inline
+#define k_fn_member inline
+#define k_call inline
+#define k_const const thread
+#define k_value static constexpr constant
+#define k_unroll
+
+#ifdef METAL_LINT
+#define K_ENTRY(name, ...)                                                        \
+  inline void nw_##name(k_private const __VA_ARGS__& k, k_private const Group& g, \
+                        k_shared typename __VA_ARGS__::Shared* shared) {          \
+    k(g, shared);                                                                 \
+  }
+#else
+#define K_ENTRY(name, ...)                                                                        \
+  kernel void nw_##name(                                                                          \
+      constant __VA_ARGS__& arguments [[buffer(0)]], uint group [[threadgroup_position_in_grid]], \
+      uint index [[thread_position_in_threadgroup]], uint size [[threads_per_threadgroup]],       \
+      uint lane [[thread_index_in_simdgroup]], uint simd [[simdgroup_index_in_threadgroup]]) {    \
+    threadgroup typename __VA_ARGS__::Shared shared;                                              \
+    const __VA_ARGS__ k = arguments;                                                              \
+    const Group g = {group, index, size, lane, simd};                                             \
+    k(g, &shared);                                                                                \
+  }
+#endif
+
+namespace narwhal {
+namespace kernels {
+
+k_value int kTileTokens = 32;  // rows of a matrix tile: threadgroup memory ends at 32 KiB
+
+k_fn float k_float(uint32_t bits) { return as_type<float>(bits); }
+k_fn uint32_t k_bits(float f) { return as_type<uint>(f); }
+k_fn float k_sqrt(float x) { return metal::precise::sqrt(x); }
+k_fn float k_exp(float x) { return metal::precise::exp(x); }
+k_fn float k_log(float x) { return metal::precise::log(x); }
+k_fn float k_fma(float a, float b, float c) { return metal::fma(a, b, c); }
+k_fn float k_mad(float a, float b, float c) { return metal::fma(a, b, c); }
+k_fn float k_abs(float x) { return metal::fabs(x); }
+
+struct Word4 {
+  uint32_t v[4];
+};
+k_fn Word4 k_load4(k_device const void* p) {
+  const uint4 u = *reinterpret_cast<k_device const uint4*>(p);
+  return {{u.x, u.y, u.z, u.w}};
+}
+
+k_fn float k_f16_to_f32(uint16_t h) { return float(as_type<half>(h)); }
+k_fn uint16_t k_f32_to_f16(float x) { return as_type<ushort>(half(x)); }
+k_fn void k_unpack_s8(uint32_t w, k_private float* out) {
+  for (int i = 0; i < 4; i++) out[i] = float(int8_t(w >> 8 * i));
+}
+k_fn void k_unpack_u8(uint32_t w, k_private float* out) {
+  for (int i = 0; i < 4; i++) out[i] = float(uint8_t(w >> 8 * i));
+}
+
+using k_atomic = metal::atomic_uint;
+k_fn void k_atomic_zero(k_shared k_atomic* a) {
+  metal::atomic_store_explicit(a, 0u, metal::memory_order_relaxed);
+}
+k_fn uint32_t k_atomic_add(k_shared k_atomic* a, uint32_t v) {
+  return metal::atomic_fetch_add_explicit(a, v, metal::memory_order_relaxed);
+}
+k_fn uint32_t k_atomic_get(k_shared k_atomic* a) {
+  return metal::atomic_load_explicit(a, metal::memory_order_relaxed);
+}
+
+struct FragA {
+  metal::simdgroup_half8x8 m[2][2];
+};
+struct FragB {
+  metal::simdgroup_half8x8 m[2];
+};
+struct FragC {
+  metal::simdgroup_float8x8 m[2];
+};
+
+struct Group {
+  uint group, index, size, lane, simd;
+
+  k_call uint n_simds() k_const { return size / 32; }
+  k_call void barrier() k_const {
+    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup | metal::mem_flags::mem_device);
+  }
+  k_call void simd_barrier() k_const {
+    metal::simdgroup_barrier(metal::mem_flags::mem_threadgroup);
+  }
+  // A butterfly: the order of the additions is that of the other targets.
+  k_call float simd_sum(float x) k_const {
+    for (ushort m = 16; m > 0; m /= 2) x += metal::simd_shuffle_xor(x, m);
+    return x;
+  }
+  k_call uint32_t simd_max(uint32_t x) k_const { return metal::simd_max(x); }
+  k_call uint32_t simd_shuffle(uint32_t x, uint from) k_const {
+    return metal::simd_shuffle(x, ushort(from & 31));
+  }
+  k_call float simd_shuffle(float x, uint from) k_const {
+    return metal::simd_shuffle(x, ushort(from & 31));
+  }
+
+  k_call void load_a(k_private FragA& a, k_shared const uint16_t* p, int stride) k_const {
+    k_shared const half* at = reinterpret_cast<k_shared const half*>(p);
+    for (int row = 0; row < 2; row++)
+      for (int k = 0; k < 2; k++)
+        metal::simdgroup_load(a.m[row][k], at + row * 8 * stride + k * 8, ulong(stride));
+  }
+  k_call void load_b(k_private FragB& b, k_shared const uint16_t* p, int stride) k_const {
+    k_shared const half* at = reinterpret_cast<k_shared const half*>(p);
+    for (int k = 0; k < 2; k++)
+      metal::simdgroup_load(b.m[k], at + k * 8, ulong(stride), ulong2(0), true);
+  }
+  k_call void store_c(k_private const FragC& c, k_shared float* p, int stride) k_const {
+    for (int row = 0; row < 2; row++)
+      metal::simdgroup_store(c.m[row], p + row * 8 * stride, ulong(stride));
+  }
+  k_call void clear(k_private FragC& c) k_const {
+    for (int row = 0; row < 2; row++) c.m[row] = metal::simdgroup_float8x8(0);
+  }
+  k_call void mma(k_private FragC& c, k_private const FragA& a, k_private const FragB& b) k_const {
+    for (int row = 0; row < 2; row++)
+      for (int k = 0; k < 2; k++)
+        metal::simdgroup_multiply_accumulate(c.m[row], a.m[row][k], b.m[k], c.m[row]);
+  }
+};
+
+}  // namespace kernels
+}  // namespace narwhal

@@ -1,0 +1,174 @@
+// Norms, sums, gating and copies of rows.
+#pragma once
+
+#include "kernels/experts.h"
+#include "kernels/views.h"
+
+namespace narwhal {
+namespace kernels {
+
+struct NoShared {
+  int unused;
+};
+
+struct PartShared {
+  float part[32];
+};
+
+// y = w * x / rms(x), one group per row; y may be x.
+struct RmsNorm {
+  k_value int kThreads = 256;
+  typedef PartShared Shared;
+  int64_t d;
+  k_device const float* x;
+  k_device const float* w;
+  float eps;
+  k_device float* y;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    k_device const float* in = x + g.group * d;
+    k_device float* out = y + g.group * d;
+    float squares = 0;
+    for (int i = int(g.index); i < d; i += kThreads) squares = k_mad(in[i], in[i], squares);
+    const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(d) + eps);
+    for (int i = int(g.index); i < d; i += kThreads) out[i] = in[i] * scale * w[i];
+  }
+};
+
+// Per head q / rms(q), then, with a table, rope on the last `rope` dims. One simd per head, in
+// place.
+struct HeadNormRope {
+  k_value int kThreads = 128, kHeads = 4;
+  typedef NoShared Shared;
+  int n_heads_in_all, n_heads, dim, rope;  // rope 0: norm only
+  float eps;
+  k_device const float* table;  // [n][rope / 2][2]
+  k_device float* q;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int head = int(g.group) * kHeads + int(g.simd);
+    if (head >= n_heads_in_all) return;
+    k_device float* v = q + int64_t(head) * dim;
+    float squares = 0;
+    for (int i = int(g.lane); i < dim; i += kSimd) squares = k_mad(v[i], v[i], squares);
+    const float scale = 1.0f / k_sqrt(g.simd_sum(squares) / float(dim) + eps);
+    for (int i = int(g.lane); i < dim - rope; i += kSimd) v[i] *= scale;
+    k_device const float* turns = table + int64_t(head / n_heads) * rope;
+    k_device float* u = v + dim - rope;
+    for (int i = 2 * int(g.lane); i < rope; i += 2 * kSimd) {
+      const float c = turns[i], s = turns[i + 1], a = u[i] * scale, b = u[i + 1] * scale;
+      u[i] = a * c - b * s;
+      u[i + 1] = a * s + b * c;
+    }
+  }
+};
+
+// Rotates the last `rope` dims of each head, or back. One thread per pair, in place.
+struct RopeTail {
+  k_value int kThreads = 256;
+  typedef NoShared Shared;
+  int64_t n_pairs;  // rows * heads * rope / 2
+  int n_heads, dim, rope;
+  float sign;
+  k_device const float* table;
+  k_device float* x;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int64_t pair = int64_t(g.group) * kThreads + g.index;
+    if (pair >= n_pairs) return;
+    const int64_t head = pair / (rope / 2);
+    const int i = int(pair % (rope / 2)) * 2;
+    k_device const float* turn = table + head / n_heads * rope + i;
+    k_device float* u = x + head * dim + dim - rope + i;
+    const float c = turn[0], s = sign * turn[1], a = u[0], b = u[1];
+    u[0] = a * c - b * s;
+    u[1] = a * s + b * c;
+  }
+};
+
+struct Add {
+  k_value int kThreads = 256;
+  typedef NoShared Shared;
+  int64_t n;
+  k_device const float* b;
+  k_device float* a;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int64_t i = int64_t(g.group) * kThreads + g.index;
+    if (i < n) a[i] += b[i];
+  }
+};
+
+struct SwiGlu {
+  k_value int kThreads = 256;
+  typedef NoShared Shared;
+  int64_t n;
+  float limit;
+  k_device const float* u;
+  k_device float* gate;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int64_t i = int64_t(g.group) * kThreads + g.index;
+    if (i < n) gate[i] = silu_clamped(gate[i], u[i], limit);
+  }
+};
+
+// out[i] = src row index[i], one group per row.
+struct GatherRows {
+  k_value int kThreads = 256;
+  typedef NoShared Shared;
+  k_device const int32_t* index;
+  int64_t d;
+  k_device const float* src;
+  k_device float* out;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    k_device const float* from = src + index[g.group] * d;
+    for (int64_t i = g.index; i < d; i += kThreads) out[g.group * d + i] = from[i];
+  }
+};
+
+// Rows of this step into their ring, unless a later row of the step takes the same entry.
+struct RingStore {
+  k_value int kThreads = 256;
+  typedef NoShared Shared;
+  Rows b;
+  RingView ring;
+  k_device const uint8_t* src;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int r = int(g.group), later = r + ring.capacity;
+    if (later < b.n && b.first_row[later] == b.first_row[r]) return;
+    k_device uint8_t* to = ring_at(ring, b.slot[r], b.position[r]);
+    k_device const uint8_t* from = src + int64_t(r) * ring.row_bytes;
+    for (int i = int(g.index); i < ring.row_bytes; i += kThreads) to[i] = from[i];
+  }
+};
+
+// One piece of a stored matrix into planes: byte j of block b goes to plane p at
+// b * width + j - begin of that plane. One thread per byte.
+struct Repack {
+  k_value int kThreads = 256, kMaxPlanes = 4;
+  typedef NoShared Shared;
+  k_device const uint8_t* src;  // [n_blocks][block_bytes]
+  k_device uint8_t* dst;        // the whole matrix
+  int64_t first_block, n_blocks, blocks_of_matrix;
+  int block_bytes, n_planes;
+  int begin[kMaxPlanes], width[kMaxPlanes];  // of a plane's bytes within a block
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int64_t at = int64_t(g.group) * kThreads + g.index;
+    if (at >= n_blocks * block_bytes) return;
+    const int64_t block = first_block + at / block_bytes;
+    const int j = int(at % block_bytes);
+    int64_t plane = 0;
+    for (int p = 0; p < n_planes; p++) {
+      if (j >= begin[p] && j < begin[p] + width[p])
+        dst[plane + block * width[p] + j - begin[p]] = src[at];
+      plane += blocks_of_matrix * width[p];
+    }
+  }
+};
+
+}  // namespace kernels
+}  // namespace narwhal

@@ -1,0 +1,150 @@
+// The whole forward pass by the shared kernels: goldens, and what must hold for any weights.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+
+#include "../model/random_model.h"
+#include "convert/convert.h"
+#include "devices.h"
+#include "safetensors/reader.h"
+
+namespace narwhal {
+namespace {
+
+const std::string kTiny = std::string(NARWHAL_TEST_DATA) + "/tiny";
+
+// A conversion of the golden checkpoint.
+struct Tiny {
+  explicit Tiny(const std::string& type)
+      : path(
+            (std::filesystem::temp_directory_path() / ("narwhal_gpu_" + type + ".gguf")).string()) {
+    ConvertOptions options;
+    options.checkpoint = kTiny;
+    options.output = path;
+    options.type = type;
+    EXPECT_TRUE(convert(options).ok());
+    file = std::make_unique<gguf::File>(*gguf::File::open(path));
+    config = *read_config(*file);
+    weights = *bind_weights(config, *file);
+  }
+  ~Tiny() { std::filesystem::remove(path); }
+
+  std::string path;
+  std::unique_ptr<gguf::File> file;
+  Config config;
+  Weights weights;
+};
+
+class GpuForward : public testing::TestWithParam<std::string> {
+ protected:
+  template <class T>
+  std::vector<T> golden(const std::string& name) const {
+    const safetensors::Tensor* t = golden_.find(name);
+    EXPECT_NE(t, nullptr) << name;
+    std::vector<T> v(t->n_elements());
+    std::memcpy(v.data(), t->data, t->n_bytes);
+    return v;
+  }
+  safetensors::Checkpoint golden_ = *safetensors::Checkpoint::open(kTiny + "/golden.safetensors");
+};
+
+double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (size_t i = 0; i < b.size(); i++) {
+    const double d = std::fabs(double(a[i]) - b[i]);
+    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
+  }
+  return worst;
+}
+
+void expect_same(std::span<const float> a, std::span<const float> b, const std::string& what) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); i++) ASSERT_EQ(a[i], b[i]) << what << " at " << i;
+}
+
+TEST_P(GpuForward, GoldenLogits) {
+  const Tiny tiny("f32");
+  Rig rig(tiny.config, tiny.weights, KvPrecision::kF32, GetParam(), 1, 1, 1024, 700);
+  for (const int n : {1, 5, 40, 129, 300, 700}) {
+    if (GetParam() == "emu" && n > 130) break;
+    const auto got = rig.run(0, golden<int32_t>("prompt." + std::to_string(n)), 0, n);
+    const double worst = worst_difference(got, golden<float>("logits." + std::to_string(n)));
+    EXPECT_LT(worst, 2e-4) << n;
+    RecordProperty("worst_" + std::to_string(n), std::to_string(worst));
+  }
+}
+
+TEST_P(GpuForward, EightBitWeights) {
+  const Tiny tiny("q8_0");
+  Rig gpu(tiny.config, tiny.weights, KvPrecision::kF32, GetParam(), 1, 1, 1024, 40),
+      ref(tiny.config, tiny.weights, KvPrecision::kF32, "ref", 1, 1, 1024, 40);
+  const auto ids = golden<int32_t>("prompt.40");
+  const auto want = ref.run(0, ids, 0, 40);
+  EXPECT_LT(worst_difference(gpu.run(0, ids, 0, 40), want), 2e-4);
+}
+
+TEST_P(GpuForward, ChunksBatchesAndReplaysGiveTheSameBits) {
+  const Config config = small_config();
+  const RandomWeights weights(config);
+  for (const KvPrecision precision : {KvPrecision::kTrained, KvPrecision::kF32}) {
+    Rig rig(config, weights.weights(), precision, GetParam());
+    const auto a = random_tokens(140, config.n_vocab), b = random_tokens(140, config.n_vocab, 10);
+    const auto want_a = rig.run(0, a, 0, 140), want_b = rig.run(1, b, 0, 140);
+    // In chunks, and token by token, which a GPU replays from the third on.
+    std::vector<float> got;
+    for (const auto& [begin, end] : {std::pair{0, 70}, {70, 131}, {131, 132}})
+      for (const float x : rig.run(2, a, begin, end)) got.push_back(x);
+    for (int64_t at = 132; at < 136; at++)
+      for (const float x : rig.run(2, a, at, at + 1)) got.push_back(x);
+    expect_same(got, std::span(want_a).first(got.size()), "chunks");
+    // Two sequences in one step.
+    rig.run(0, a, 0, 130);
+    rig.run(1, b, 0, 133);
+    for (int i = 0; i < 4; i++) {
+      const auto both =
+          rig.step({{rig.slot(1), 133 + i, std::span(b).subspan(133 + i, 1), LogitsOf::kLast},
+                    {rig.slot(0), 130 + i, std::span(a).subspan(130 + i, 1), LogitsOf::kLast}});
+      const int v = config.n_vocab;
+      expect_same(std::span(both).first(v), std::span(want_b).subspan((133 + i) * v, v), "first");
+      expect_same(std::span(both).subspan(v), std::span(want_a).subspan((130 + i) * v, v),
+                  "second");
+    }
+  }
+}
+
+TEST_P(GpuForward, AgreesWithTheReferenceInTrainedPrecision) {
+  const Config config = small_config();
+  const RandomWeights weights(config);
+  const auto ids = random_tokens(20, config.n_vocab);
+  Rig gpu(config, weights.weights(), KvPrecision::kTrained, GetParam()),
+      ref(config, weights.weights(), KvPrecision::kTrained, "ref");
+  // Rounding of KV rows turns last bits into whole steps, so single logits may differ by more.
+  const auto got = gpu.run(0, ids, 0, 20), want = ref.run(0, ids, 0, 20);
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < want.size(); i++) {
+    difference += std::fabs(double(got[i]) - want[i]);
+    size += std::fabs(want[i]);
+  }
+  EXPECT_LT(difference, 2e-3 * size);
+}
+
+// Sanitizers see every kernel in the op tests; whole models on the emulator would take them an
+// hour.
+std::vector<std::string> whole_model_backends() {
+  std::vector<std::string> names = kernel_backends();
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  std::erase(names, "emu");
+#endif
+  return names;
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GpuForward);
+
+INSTANTIATE_TEST_SUITE_P(Devices, GpuForward, testing::ValuesIn(whole_model_backends()),
+                         [](const auto& i) { return i.param; });
+
+}  // namespace
+}  // namespace narwhal
