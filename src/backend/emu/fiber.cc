@@ -105,9 +105,6 @@ Fiber::Fiber(Body body, void* argument) : body_(body), argument_(argument), size
   NW_CHECK(p != MAP_FAILED, "no memory for the stack of a fiber");
   stack_ = static_cast<std::byte*>(p);
   bottom_ = stack_;
-#ifdef NW_ASAN
-  __asan_unpoison_memory_region(stack_, size_);  // an earlier stack may have lain here
-#endif
   sp_ = fresh_stack(stack_ + size_, this);
 #ifdef NW_TSAN
   sanitizer_ = __tsan_create_fiber(0);
@@ -131,6 +128,9 @@ Fiber::Fiber() {
 Fiber::~Fiber() {
 #ifdef NW_TSAN
   if (stack_) __tsan_destroy_fiber(sanitizer_);
+#endif
+#ifdef NW_ASAN
+  if (stack_) __asan_unpoison_memory_region(stack_, size_);  // others may get these pages
 #endif
   if (stack_) munmap(stack_, size_);
 }
