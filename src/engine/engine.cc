@@ -158,7 +158,9 @@ class LoadedEngine : public Engine {
     o.dir = options_.kv_disk_dir;
     o.budget_bytes = static_cast<uint64_t>(options_.kv_disk_space_mb) << 20;
     o.fingerprint = host_->fingerprint;
-    o.min_frontier_gap = 128;  // a repeated prompt computes less than that again
+    // Nearer ends are computed again: conversations with little of their own then share one
+    // frontier.
+    o.min_frontier_gap = 384;
     NW_ASSIGN(store_, KvStore::open(std::move(o)));
     host_->store = store_.get();
     return ok_status();
