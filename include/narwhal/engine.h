@@ -20,6 +20,7 @@
 
 namespace narwhal {
 
+class KvStore;
 namespace text {
 class Tokenizer;
 }
@@ -80,6 +81,9 @@ class Engine {
   virtual const MemoryPlan& plan() const = 0;
   // Null when the file carries no tokenizer.
   virtual const text::Tokenizer* tokenizer() const = 0;
+
+  // The prefixes on disk; null without kv_disk_dir.
+  virtual KvStore* store() = 0;
 
   virtual Result<std::unique_ptr<Session>> new_session() = 0;
 

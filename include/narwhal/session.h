@@ -42,6 +42,13 @@ struct Reuse {
   double restore_ms = 0;
 };
 
+// Why a point of a timeline is worth keeping.
+enum class Mark {
+  kTurnEnd,  // the conversation goes on from here; the newest few are kept on disk
+  kAnchor,   // many conversations begin so (the end of system text and tools): kept on disk until
+             // its room is needed
+};
+
 class Session {
  public:
   virtual ~Session() = default;
@@ -78,10 +85,11 @@ class Session {
 
   // Keeps a frontier at this point for as long as the session lives: call it at turn ends and other
   // points that a later prompt is likely to return to. With a disk store it is written there, too.
-  virtual void mark() = 0;
+  virtual void mark(Mark why) = 0;
 
   // How many of n_left tokens to append next when appending in steps of at most `at_most`
-  // (Engine::step): cuts fall where a frontier is worth keeping.
+  // (Engine::step): cuts fall where a frontier is worth keeping. n_left may end at a point that is
+  // to be marked.
   virtual int64_t next_cut(int64_t n_left, int64_t at_most) const = 0;
 
   // The whole timeline as one file, and back; the file belongs to one model and KV precision

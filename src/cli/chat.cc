@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <filesystem>
 
 #include "base/file.h"
 #include "cli/commands.h"
@@ -18,8 +19,8 @@ constexpr std::string_view kHelp =
     "/think, /nothink   reason before answering, or answer at once\n"
     "/ctx               tokens used and left\n"
     "/read FILE         send the text of a file\n"
-    "/save FILE         write the conversation as JSON\n"
-    "/load FILE         go on with a saved conversation\n"
+    "/save FILE         write the conversation as JSON, and the model's state to FILE.state\n"
+    "/load FILE         go on with a saved conversation; without its state it is read again\n"
     "/stats             speed of the last answer\n"
     "/quit              end (also Ctrl+D); Ctrl+C stops an answer\n";
 
@@ -59,16 +60,25 @@ Status Chat::ask(const std::string& user) {
   return ok_status();
 }
 
+std::string state_path(const std::string& path) { return path + ".state"; }
+
 Status Chat::save(const std::string& path) const {
   const std::string json = talk.to_json();
   NW_ASSIGN(AtomicFile file, AtomicFile::create(path));
   NW_TRY(file.write_at(0, json.data(), json.size()));
-  return file.commit();
+  NW_TRY(file.commit());
+  return session.tokens().empty() ? ok_status() : session.snapshot(state_path(path));
 }
 
 Status Chat::load(const std::string& path) {
   NW_ASSIGN(const std::string json, read_text(path));
-  return talk.load_json(json).within(path);
+  NW_TRY(talk.load_json(json).within(path));
+  std::error_code none;
+  if (!std::filesystem::exists(state_path(path), none)) return ok_status();
+  // What the state does not agree with is read again, so a stale or foreign one does no harm.
+  if (const Status state = session.restore(state_path(path)); !state.ok())
+    fmt::print(stderr, "narwhal: {}; the conversation will be read again\n", state.message());
+  return ok_status();
 }
 
 Status Chat::command(const std::string& line, bool& quit) {

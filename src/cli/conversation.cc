@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/json.h"
@@ -89,9 +90,33 @@ std::string Conversation::to_json() const {
     }
     list.push(std::move(j));
   }
+  Json tokens = Json::array();
+  for (const int32_t id : timeline_) tokens.push(Json::of(int64_t{id}));
   Json out = Json::object();
   out.set("messages", std::move(list));
+  out.set("tokens", std::move(tokens));
   return out.dump() + "\n";
+}
+
+// As many turns of each side, all of what they said in its order, and an end.
+bool Conversation::says(std::span<const int32_t> tokens,
+                        const std::vector<text::Message>& messages) const {
+  const text::Controls& controls = chat_.controls();
+  if (tokens.empty() || tokens.back() != controls.eos.id) return false;
+  for (const int32_t id : tokens)
+    if (id < 0 || id >= tokenizer_.vocab_size()) return false;
+  const std::string text = tokenizer_.decode(tokens);
+  std::ptrdiff_t n_user = 0, n_assistant = 0;
+  size_t at = 0;
+  for (const text::Message& m : messages) {
+    n_user += m.role == text::Role::kUser;
+    n_assistant += m.role == text::Role::kAssistant;
+    at = text.find(m.content, at);
+    if (at == text.npos) return false;
+    at += m.content.size();
+  }
+  return std::count(tokens.begin(), tokens.end(), controls.user.id) == n_user &&
+         std::count(tokens.begin(), tokens.end(), controls.assistant.id) == n_assistant;
 }
 
 Status Conversation::load_json(const std::string& json) {
@@ -113,8 +138,12 @@ Status Conversation::load_json(const std::string& json) {
     if (messages.back().role != text::Role::kAssistant) {
       return bad_input("the last message is not the assistant's; end the file with an answer");
     }
-    NW_ASSIGN(const text::Prompt prompt, chat_.render(messages, options_));
-    timeline = text::encode_prompt(tokenizer_, prompt);
+    for (const Json& id : root["tokens"].items)
+      timeline.push_back(static_cast<int32_t>(id.as_int(-1)));
+    if (!says(timeline, messages)) {
+      NW_ASSIGN(const text::Prompt prompt, chat_.render(messages, options_));
+      timeline = text::encode_prompt(tokenizer_, prompt);
+    }
   }
   messages_ = std::move(messages);
   timeline_ = std::move(timeline);

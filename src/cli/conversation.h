@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,12 +39,17 @@ class Conversation {
   int64_t n_tokens() const { return static_cast<int64_t>(timeline_.size()); }
   size_t n_messages() const { return messages_.size(); }
 
-  // {"messages": [{"role": "user", "content": "..."}, ...]} with OpenAI's field names.
+  // {"messages": [{"role": "user", "content": "..."}, ...], "tokens": [...]} with OpenAI's field
+  // names; the tokens are those of the whole conversation, as they were sampled.
   std::string to_json() const;
-  // Replaces the conversation. The tokens are rendered anew. kBadInput leaves it as it was.
+  // Replaces the conversation. The messages are what counts: where the tokens do not say the same
+  // (none there, an edited file, another model), they are rendered anew. kBadInput leaves it as it
+  // was.
   Status load_json(const std::string& json);
 
  private:
+  bool says(std::span<const int32_t> tokens, const std::vector<text::Message>& messages) const;
+
   const text::Tokenizer& tokenizer_;
   const text::ChatTemplate& chat_;
   text::RenderOptions options_;

@@ -135,7 +135,7 @@ Result<Answer> Generator::answer(Session& session, std::span<const int32_t> prom
   const Stopwatch decoding;
   NW_TRY(decode(session, options, events, parser, answer));
   answer.decode_ms = decoding.ms();
-  session.mark();  // the next turn goes on from here
+  session.mark(Mark::kTurnEnd);  // the next turn goes on from here
   return answer;
 }
 

@@ -44,7 +44,7 @@ class ScriptedSession : public Session {
   Result<Reuse> resume(std::span<const int32_t>) override { return failed("scripted"); }
   Status rewind(int64_t, const ProgressFn&) override { return failed("scripted"); }
   Result<std::unique_ptr<Session>> fork() override { return failed("scripted"); }
-  void mark() override { n_marks++; }
+  void mark(Mark) override { n_marks++; }
   int64_t next_cut(int64_t n_left, int64_t at_most) const override {
     return std::min(n_left, at_most);
   }
@@ -232,6 +232,19 @@ TEST_F(GenerateTest, AConversationSurvivesSaveAndLoad) {
   ASSERT_TRUE(other.load_json(talk.to_json()).ok());
   EXPECT_EQ(other.to_json(), talk.to_json());
   EXPECT_EQ(*other.prompt_for("n"), *talk.prompt_for("n"));
+  // Tokens that were sampled stay, unless the messages say something else.
+  Answer odd;
+  odd.content = "hello";
+  for (const char* piece : {"h", "e", "l", "l", "o"}) odd.ids.push_back(tokenizer.encode(piece)[0]);
+  odd.ids.push_back(tokenizer.eos());
+  talk.add("r", *talk.prompt_for("r"), odd);
+  ASSERT_TRUE(other.load_json(talk.to_json()).ok());
+  EXPECT_EQ(*other.prompt_for("n"), *talk.prompt_for("n"));
+  std::string edited = talk.to_json();
+  edited.replace(edited.find("hello"), 5, "world");
+  ASSERT_TRUE(other.load_json(edited).ok());
+  EXPECT_NE(tokenizer.decode(*other.prompt_for("n")).find("world"), std::string::npos);
+  ASSERT_TRUE(other.load_json(talk.to_json()).ok());
   for (const char* bad : {"", "[]", "{\"messages\": 3}", "{\"messages\": [{\"role\": \"user\"}]}",
                           "{\"messages\": [{\"role\": \"tool\", \"content\": \"x\"}]}"}) {
     EXPECT_EQ(other.load_json(bad).code(), Code::kBadInput) << bad;

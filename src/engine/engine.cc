@@ -144,6 +144,7 @@ class LoadedEngine : public Engine {
   const ModelInfo& info() const override { return b_.info; }
   const MemoryPlan& plan() const override { return b_.plan; }
   const text::Tokenizer* tokenizer() const override { return tokenizer_.get(); }
+  KvStore* store() override { return store_.get(); }
   Result<std::unique_ptr<Session>> new_session() override {
     NW_ASSIGN(auto timeline, Timeline::create(*host_));
     return std::unique_ptr<Session>(std::move(timeline));

@@ -5,20 +5,16 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/prefix.h"
 #include "text/tokenizer.h"
 
 namespace narwhal::eval {
 namespace {
 
-constexpr size_t kWorthSharing = 64;  // tokens
+constexpr int64_t kWorthSharing = 64;  // tokens
 
 int32_t first_choice(std::span<const float> logits) {
   return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-}
-
-size_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first -
-                             a.begin());
 }
 
 }  // namespace
@@ -49,9 +45,9 @@ Result<std::vector<Examiner::Turn>> Examiner::turns(const Case& c) const {
     Turn turn;
     NW_ASSIGN(turn.prompt, ids({c.messages.begin(), at}, c));
     NW_ASSIGN(turn.reply, ids({c.messages.begin(), at + 1}, c));
-    const size_t n = turn.prompt.size();
+    const int64_t n = std::ssize(turn.prompt);
     NW_CHECK(common_prefix(turn.prompt, turn.reply) == n, "a reply changed its prompt");
-    turn.reply.erase(turn.reply.begin(), turn.reply.begin() + static_cast<std::ptrdiff_t>(n));
+    turn.reply.erase(turn.reply.begin(), turn.reply.begin() + n);
     turns.push_back(std::move(turn));
   }
   return turns;
@@ -84,7 +80,7 @@ Result<std::vector<Verdict>> Examiner::examine(const Group& group) {
     NW_CHECK(!t.empty() && !t[0].prompt.empty(), "a case without a reply");
     all.push_back(std::move(t));
   }
-  size_t shared = all.empty() ? 0 : all[0][0].prompt.size() - 1;
+  int64_t shared = all.empty() ? 0 : std::ssize(all[0][0].prompt) - 1;
   for (const auto& t : all) shared = std::min(shared, common_prefix(t[0].prompt, all[0][0].prompt));
 
   std::unique_ptr<Session> base;

@@ -13,13 +13,38 @@ void Metrics::observe_first_token(double seconds) {
   first_token_us += static_cast<int64_t>(seconds * 1e6);
 }
 
-std::string Metrics::text() const {
+namespace {
+
+void add_metric(std::string& out, std::string_view name, std::string_view type,
+                std::string_view help, double value) {
+  out += fmt::format("# HELP narwhal_{0} {2}\n# TYPE narwhal_{0} {1}\nnarwhal_{0} {3:.15g}\n", name,
+                     type, help, value);
+}
+
+void add_store(std::string& out, const KvStats& s) {
+  const auto add = [&](std::string_view name, std::string_view type, std::string_view help,
+                       uint64_t value) {
+    add_metric(out, name, type, help, static_cast<double>(value));
+  };
+  add("kv_disk_bytes", "gauge", "Size of the disk cache.", s.bytes);
+  add("kv_disk_budget_bytes", "gauge", "What it may hold.", s.budget_bytes);
+  add("kv_disk_hits_total", "counter", "Prompts that went on from the disk cache.", s.hits);
+  add("kv_disk_misses_total", "counter", "Prompts of which it had nothing.", s.misses);
+  add("kv_disk_tokens_reused_total", "counter", "Tokens restored from it.", s.tokens_reused);
+  add("kv_disk_written_bytes_total", "counter", "Written to it by this process.", s.bytes_written);
+  add("kv_disk_evicted_files_total", "counter", "Files removed for room.", s.files_evicted);
+  add("kv_disk_damaged_files_total", "counter", "Files found damaged and removed.",
+      s.files_damaged);
+  add("kv_disk_dropped_total", "counter", "Writes left out: queue or disk full, or a fault.",
+      s.dropped_queue_full + s.dropped_no_space + s.dropped_failed);
+}
+
+}  // namespace
+
+std::string Metrics::text(const KvStats* store) const {
   std::string out;
   const auto add = [&](std::string_view name, std::string_view type, std::string_view help,
-                       double value) {
-    out += fmt::format("# HELP narwhal_{0} {2}\n# TYPE narwhal_{0} {1}\nnarwhal_{0} {3:.15g}\n",
-                       name, type, help, value);
-  };
+                       double value) { add_metric(out, name, type, help, value); };
   const auto n = [](const std::atomic<int64_t>& v) { return static_cast<double>(v.load()); };
   add("requests_total", "counter", "Turns that were accepted.", n(requests));
   add("requests_completed_total", "counter", "Turns that ended by themselves.", n(completed));
@@ -55,6 +80,7 @@ std::string Metrics::text() const {
   out +=
       fmt::format("narwhal_first_token_seconds_sum {:.6f}\nnarwhal_first_token_seconds_count {}\n",
                   n(first_token_us) / 1e6, sum);
+  if (store) add_store(out, *store);
   return out;
 }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "kvstore/kv_store.h"
+
 namespace narwhal::serve {
 
 struct Metrics {
@@ -22,7 +24,8 @@ struct Metrics {
   std::atomic<int64_t> first_token_us{0};
   void observe_first_token(double seconds);
 
-  std::string text() const;
+  // With what the disk store did, where there is one.
+  std::string text(const KvStats* store = nullptr) const;
 };
 
 }  // namespace narwhal::serve

@@ -1,6 +1,8 @@
 // Stop strings, turn memory, access rules, routes, message arrangement.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "serve/http/access.h"
 #include "serve/prompter.h"
 #include "serve/routes.h"
@@ -70,7 +72,7 @@ TEST(TurnMemory, TurnsWithoutCallsAreFoundByKeyOrHistory) {
 }
 
 TEST(TurnMemory, ForgetsTheLeastRecentlyUsed) {
-  TurnMemory memory(2);
+  TurnMemory memory(nullptr, 2);
   for (int i = 0; i < 3; i++) {
     memory.add(static_cast<uint64_t>(i), "", "x", {}, {{}, {i}});
     memory.find(0, {assistant("x")});
@@ -78,6 +80,39 @@ TEST(TurnMemory, ForgetsTheLeastRecentlyUsed) {
   EXPECT_EQ(memory.n_entries(), 2u);
   EXPECT_TRUE(memory.find(0, {assistant("x")}));
   EXPECT_FALSE(memory.find(1, {assistant("x")}));
+}
+
+TEST(TurnMemory, AnotherRunFindsTheTurnsOfTheLast) {
+  const std::string dir =
+      (std::filesystem::temp_directory_path() / "narwhal_turns_on_disk").string();
+  std::filesystem::remove_all(dir);
+  const auto open = [&] { return *KvStore::open({.dir = dir, .fingerprint = 1}); };
+  const ChatMessage by_call = {assistant("Look.", {{"call_1", "bash", R"({ "a":1 })"}})};
+  const ChatMessage by_history = {assistant("Yes.")};
+  {
+    const auto store = open();
+    TurnMemory memory(store.get());
+    memory.add(7, "", "Look.", {{"call_1", "bash", R"({"a": 1})"}}, {{1, 2}, {3}});
+    memory.add(8, "key", "Yes.", {}, {{}, {4, 5}});
+  }
+  const auto store = open();
+  TurnMemory memory(store.get());
+  const auto call = memory.find(0, by_call), yes = memory.find(8, by_history);
+  ASSERT_TRUE(call && yes);
+  EXPECT_EQ(call->reasoning, (std::vector<int32_t>{1, 2}));
+  EXPECT_EQ(call->answer, (std::vector<int32_t>{3}));
+  EXPECT_EQ(yes->answer, (std::vector<int32_t>{4, 5}));
+  EXPECT_TRUE(memory.find(0, {assistant("Yes."), "key"}));
+  EXPECT_FALSE(memory.find(9, by_history)) << "another conversation";
+  EXPECT_FALSE(memory.find(0, {assistant("No."), "key"})) << "the content must agree";
+  EXPECT_EQ(memory.n_entries(), 2u) << "and is held from then on";
+  TurnMemory without;
+  EXPECT_FALSE(without.find(8, by_history));
+  // What another version of the program wrote is no turn.
+  const std::vector<std::string> names = {"kodd"};
+  store->put_turn(names, {{1}, "not JSON"});
+  EXPECT_FALSE(memory.find(0, {assistant("Yes."), "odd"}));
+  std::filesystem::remove_all(dir);
 }
 
 TEST(TurnMemory, HistoryIgnoresReasoningAndSpaces) {

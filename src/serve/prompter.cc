@@ -13,6 +13,26 @@ bool is_system(const ChatMessage& m) {
   return m.message.role == Role::kSystem || m.message.role == Role::kDeveloper;
 }
 
+// Where other conversations part from this one: at the end of system text and tools, and before the
+// first question, since some clients open every conversation with the same remarks.
+std::vector<PromptMark> anchors(std::span<const int32_t> tokens, const text::Controls& controls) {
+  constexpr int64_t kWorthKeeping = 64;
+  const auto answer = std::find(tokens.begin(), tokens.end(), controls.assistant.id);
+  const auto first = std::find(tokens.begin(), answer, controls.user.id);
+  auto last = first;
+  for (auto at = first; at != answer; ++at) {
+    if (*at == controls.user.id) last = at;
+  }
+  std::vector<PromptMark> marks;
+  for (const auto at : {first, last}) {
+    const int64_t position = at - tokens.begin();
+    if (at == answer || position < kWorthKeeping) continue;
+    if (marks.empty() || marks.back().position < position)
+      marks.push_back({position, Mark::kAnchor});
+  }
+  return marks;
+}
+
 }  // namespace
 
 Status arrange_messages(std::vector<ChatMessage>& messages) {
@@ -76,15 +96,11 @@ Result<TurnJob> Prompter::job(TurnRequest request) const {
   } else {
     NW_ASSIGN(const text::Prompt prompt, render(request, job.history));
     job.tokens = text::encode_prompt(tokenizer_, prompt);
-    // The end of system text and tools, which other conversations share.
-    const auto first_user =
-        std::find(job.tokens.begin(), job.tokens.end(), chat_.controls().user.id);
-    if (first_user != job.tokens.end() && first_user - job.tokens.begin() >= 64)
-      job.marks.push_back(first_user - job.tokens.begin());
+    job.marks = anchors(job.tokens, chat_.controls());
   }
   // The same prompt again must leave a token to compute; and where reasoning is left out of the
   // next prompt, that one goes on from before <think>.
-  if (job.tokens.size() > 1) job.marks.push_back(std::ssize(job.tokens) - 1);
+  if (job.tokens.size() > 1) job.marks.push_back({std::ssize(job.tokens) - 1, Mark::kTurnEnd});
   job.max_tokens = request.max_tokens;
   job.request = std::move(request);
   return job;

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/prefix.h"
+#include "kvstore/kv_store.h"
 #include "serve/random_id.h"
+#include "serve/respell.h"
 
 namespace narwhal::serve {
 namespace {
@@ -13,10 +16,6 @@ namespace {
 double ms_between(std::chrono::steady_clock::time_point a,
                   std::chrono::steady_clock::time_point b) {
   return std::chrono::duration<double, std::milli>(b - a).count();
-}
-
-int64_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
 constexpr std::string_view kStopping = "the server is shutting down; send the request again later";
@@ -103,7 +102,7 @@ void Scheduler::loop() {
     deliver();
   }
   for (Slot& slot : slots_) {
-    if (slot.session) slot.session->mark();
+    if (slot.session) keep(slot);
   }
   for (Run& run : runs_) {
     if (!run.orphan)
@@ -147,7 +146,7 @@ void Scheduler::drop_cancelled() {
       run.orphaned = now;
       log_(*run.turn,
            fmt::format("client left at {} of {} prompt tokens; reading on", run.at,
-                       run.prompt().size()),
+                       run.prompt.size()),
            nullptr);
       continue;
     }
@@ -209,7 +208,7 @@ Scheduler::Slot* Scheduler::pick_slot(std::span<const int32_t> prompt) {
     if (slot.run && !slot.run->orphan) continue;
     std::span<const int32_t> tokens;
     if (slot.run)
-      tokens = slot.run->prompt().first(slot.run->at);
+      tokens = std::span(slot.run->prompt).first(slot.run->at);
     else if (slot.session)
       tokens = slot.session->tokens();
     const int64_t common = common_prefix(tokens, prompt);
@@ -232,15 +231,19 @@ Status Scheduler::start(Queued queued, Slot& slot) {
   run.arrived = queued.since;
   run.started = Clock::now();
   run.session = slot.session.get();
-  const TurnJob& job = queued.turn->job;
-  NW_ASSIGN(run.reuse, run.session->resume(job.tokens));
+  run.prompt = queued.turn->job.tokens;
+  run.marks = queued.turn->job.marks;
+  spell(run);
+  std::string parting = difference(run);
+  NW_ASSIGN(run.reuse, run.session->resume(run.prompt));
   run.at = std::ssize(run.session->tokens());
+  if (10 * run.at < 9 * std::ssize(run.prompt)) run.note = std::move(parting);
   run.turn = std::move(queued.turn);
   run.key = random_hex(16);
   run.events.push_back({.kind = TurnEvent::kStarted,
-                        .usage = {.prompt = std::ssize(job.tokens), .cached = run.at},
+                        .usage = {.prompt = std::ssize(run.prompt), .cached = run.at},
                         .key = run.key});
-  metrics_.prompt_tokens += std::ssize(job.tokens);
+  metrics_.prompt_tokens += std::ssize(run.prompt);
   metrics_.cached_tokens += run.at;
   runs_.push_back(std::move(run));
   slot.run = &runs_.back();
@@ -249,12 +252,62 @@ Status Scheduler::start(Queued queued, Slot& slot) {
   return ok_status();
 }
 
+// Where a state spells more of the prompt than shares its tokens, the prompt goes on in the
+// spelling of that state.
+void Scheduler::spell(Run& run) const {
+  const text::Tokenizer& tokenizer = *engine_.tokenizer();
+  Spelling best;
+  std::span<const int32_t> state;
+  int64_t shared = 0;
+  const auto consider = [&](std::span<const int32_t> tokens) {
+    shared = std::max(shared, common_prefix(tokens, run.prompt));
+    const Spelling s = spelled_prefix(tokenizer, tokens, run.prompt);
+    if (s.n_prompt > best.n_prompt) best = s, state = tokens;
+  };
+  for (const Slot& slot : slots_) {
+    if (slot.session) consider(slot.session->tokens());
+  }
+  std::optional<KvStore::Text> stored;
+  if (engine_.store()) stored = engine_.store()->find_text(text_key(tokenizer, run.prompt));
+  if (stored) consider(stored->tokens);
+  if (best.n_prompt <= shared) return;
+  std::vector<int32_t> prompt = respell(tokenizer, state, run.prompt, best);
+  const int64_t longer = std::ssize(prompt) - std::ssize(run.prompt);
+  if (std::ssize(prompt) >= run.session->n_ctx()) return;
+  std::erase_if(run.marks, [&](const PromptMark& m) {
+    return m.position > shared && m.position < best.n_prompt + (best.n_bytes > 0);
+  });
+  for (PromptMark& mark : run.marks) {
+    if (mark.position > shared) mark.position += longer;
+  }
+  run.prompt = std::move(prompt);
+}
+
+// Where the prompt parts from the session that it is to go on with.
+std::string Scheduler::difference(const Run& run) const {
+  constexpr int64_t kExcerpt = 8;
+  const int64_t at = common_prefix(run.session->tokens(), run.prompt), n = std::ssize(run.prompt);
+  if (at == 0 || at == n || at == std::ssize(run.session->tokens())) return "";
+  const auto excerpt = std::span(run.prompt).subspan(at, std::min(kExcerpt, n - at));
+  return fmt::format("new from token {}: {}", at,
+                     json_quote(text::to_utf8(engine_.tokenizer()->decode(excerpt))));
+}
+
+// What the session holds can be returned to, by its tokens and by its text.
+void Scheduler::keep(Slot& slot) {
+  const auto tokens = slot.session->tokens();
+  if (tokens.empty()) return;
+  slot.session->mark(Mark::kTurnEnd);
+  if (KvStore* store = engine_.store())
+    store->put_text(text_key(*engine_.tokenizer(), tokens), tokens);
+}
+
 void Scheduler::remove(Run& run) {
   for (Slot& slot : slots_) {
     if (slot.run != &run) continue;
     slot.run = nullptr;
     slot.used = Clock::now();
-    slot.session->mark();
+    keep(slot);
   }
   runs_.remove_if([&](const Run& r) { return &r == &run; });
   metrics_.running = std::ssize(runs_);
@@ -267,7 +320,7 @@ void Scheduler::remove(Run& run) {
 Scheduler::Run* Scheduler::pick_prefill() {
   Run* oldest = nullptr;
   Run* shortest = nullptr;
-  const auto left = [](const Run& r) { return std::ssize(r.prompt()) - r.at; };
+  const auto left = [](const Run& r) { return std::ssize(r.prompt) - r.at; };
   for (const bool orphans : {false, true}) {
     for (Run& run : runs_) {
       if (!run.prefilling() || run.orphan != orphans) continue;
@@ -289,11 +342,11 @@ int64_t Scheduler::piece_of(const Run& run, int n_decoding) const {
         prefill_ms_ > 0 ? (options_.stretch - 1) * decode_ms_ / prefill_ms_ : kFirstGuess;
     n = std::min(room, static_cast<int64_t>(std::max(kLeast, fits)));
   }
-  n = run.session->next_cut(std::ssize(run.prompt()) - run.at, n);
-  for (const int64_t mark : run.turn->job.marks) {
-    if (mark > run.at) n = std::min(n, mark - run.at);
+  int64_t end = std::ssize(run.prompt);
+  for (const PromptMark& mark : run.marks) {
+    if (mark.position > run.at) end = std::min(end, mark.position);
   }
-  return n;
+  return run.session->next_cut(end - run.at, n);
 }
 
 bool Scheduler::step() {
@@ -310,8 +363,8 @@ bool Scheduler::step() {
   int64_t n_prefill = 0;
   if (Run* run = pick_prefill()) {
     n_prefill = piece_of(*run, n_decoding);
-    const bool whole = run->at + n_prefill == std::ssize(run->prompt());
-    parts.push_back({run->session, run->prompt().subspan(run->at, n_prefill), whole});
+    const bool whole = run->at + n_prefill == std::ssize(run->prompt);
+    parts.push_back({run->session, std::span(run->prompt).subspan(run->at, n_prefill), whole});
     parts_of.push_back(run);
   }
   if (parts.empty()) return false;
@@ -357,9 +410,10 @@ void Scheduler::learn(double ms, int n_decoding, int64_t n_prefill) {
 
 void Scheduler::advance(Run& run) {
   if (!run.prefilling()) return sampled(run);
-  const auto& marks = run.turn->job.marks;
-  if (std::find(marks.begin(), marks.end(), run.at) != marks.end()) run.session->mark();
-  if (run.at < std::ssize(run.prompt())) return;
+  for (const PromptMark& mark : run.marks) {
+    if (mark.position == run.at) run.session->mark(mark.why);
+  }
+  if (run.at < std::ssize(run.prompt)) return;
   if (run.orphan) return remove(run);
   run.first_token = Clock::now();
   metrics_.prefill_us += static_cast<int64_t>(1000 * ms_between(run.started, run.first_token));
@@ -388,7 +442,7 @@ void Scheduler::end(Run& run) {
   TurnEvent done{.kind = TurnEvent::kDone};
   done.finish = d.finish();
   done.text = d.stop_string();
-  done.usage = {std::ssize(job.tokens), run.reuse.n_tokens, std::ssize(d.ids()), d.n_reasoning()};
+  done.usage = {std::ssize(run.prompt), run.reuse.n_tokens, std::ssize(d.ids()), d.n_reasoning()};
   done.timings = {ms_between(run.arrived, run.started), ms_between(run.started, run.first_token),
                   ms_between(run.first_token, now)};
   // Past a stop string the tokens say more than the client has seen.
@@ -407,6 +461,7 @@ void Scheduler::end(Run& run) {
       done.timings.prefill_ms, done.timings.decode_ms,
       done.timings.decode_ms > 0 ? 1000 * double(done.usage.completion - 1) / done.timings.decode_ms
                                  : 0.0);
+  if (!run.note.empty()) line += "; " + run.note;
   for (const std::string& note : d.notes()) line += "; " + note;
   log_(*run.turn, line, &d);
   run.events.push_back(std::move(done));
@@ -441,7 +496,7 @@ void Scheduler::update_view() {
     view_[i] = {.busy = run != nullptr,
                 .prefilling = run && run->prefilling(),
                 .n_tokens = slots_[i].session ? std::ssize(slots_[i].session->tokens()) : 0,
-                .n_prompt = run ? std::ssize(run->prompt()) : 0,
+                .n_prompt = run ? std::ssize(run->prompt) : 0,
                 .n_written = run && run->decoder ? std::ssize(run->decoder->ids()) : 0};
   }
 }

@@ -71,6 +71,8 @@ class Scheduler {
   };
   struct Run {
     std::shared_ptr<Turn> turn;
+    std::vector<int32_t> prompt;  // the turn's, perhaps in the tokens of a state
+    std::vector<PromptMark> marks;
     Session* session = nullptr;
     int64_t at = 0;  // prompt tokens that are in the session
     std::unique_ptr<Decoder> decoder;
@@ -78,11 +80,11 @@ class Scheduler {
     bool orphan = false;
     std::string key;  // in turn memory
     Reuse reuse;
+    std::string note = {};  // for the log
     Clock::time_point arrived, started, first_token, orphaned;
     std::vector<TurnEvent> events;
 
     bool prefilling() const { return next < 0; }
-    std::span<const int32_t> prompt() const { return turn->job.tokens; }
   };
   struct Slot {
     std::unique_ptr<Session> session;
@@ -97,6 +99,9 @@ class Scheduler {
   size_t pick_queued() const;
   Slot* pick_slot(std::span<const int32_t> prompt);
   Status start(Queued queued, Slot& slot);
+  void spell(Run& run) const;
+  std::string difference(const Run& run) const;
+  void keep(Slot& slot);
   Run* pick_prefill();
   int64_t piece_of(const Run& run, int n_decoding) const;
   bool step();

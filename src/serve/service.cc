@@ -58,6 +58,7 @@ class LoadedService : public Service {
         tokenizer_(*engine.tokenizer()),
         chat_(std::move(chat)),
         vocabulary_(tokenizer_, chat_.controls()),
+        memory_(engine.store()),
         prompter_(tokenizer_, chat_,
                   engine.info().prompt_profile == "0731" ? text::PromptProfile::k0731
                                                          : text::PromptProfile::kPreview,
@@ -162,8 +163,7 @@ class LoadedService : public Service {
         reply(x, R"({"status": "ok"})");
         return true;
       case Route::kMetrics:
-        metrics_.connections = server_->n_connections();
-        reply(x, metrics_.text(), "text/plain; version=0.0.4; charset=utf-8");
+        reply_metrics(x);
         return true;
       case Route::kModels:
         reply(x, models_json(api));
@@ -184,6 +184,13 @@ class LoadedService : public Service {
       default:
         return false;
     }
+  }
+
+  void reply_metrics(const ExchangePtr& x) {
+    metrics_.connections = server_->n_connections();
+    std::optional<KvStats> store;
+    if (engine_.store()) store = engine_.store()->stats();
+    reply(x, metrics_.text(store ? &*store : nullptr), "text/plain; version=0.0.4; charset=utf-8");
   }
 
   void answer_later(ExchangePtr x, Route route) {

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "grammar/constraint.h"
 #include "narwhal/sampler.h"
+#include "narwhal/session.h"
 #include "text/chat.h"
 #include "text/prompt.h"
 
@@ -85,13 +86,19 @@ struct TurnEvent {
   std::string key = {};  // kStarted: names this turn in turn memory
 };
 
+// A position in a prompt that later prompts are likely to return to.
+struct PromptMark {
+  int64_t position = 0;
+  Mark why = Mark::kTurnEnd;
+};
+
 // What the model is to compute for a request.
 struct TurnJob {
   TurnRequest request;
   std::vector<int32_t> tokens;  // the prompt
-  std::vector<int64_t> marks;   // positions in it that later prompts are likely to return to
-  uint64_t history = 0;         // hash of the conversation as the client sees it (turn_memory.h)
-  int64_t max_tokens = 0;       // at least 1, but for prefill_only
+  std::vector<PromptMark> marks;
+  uint64_t history = 0;    // hash of the conversation as the client sees it (turn_memory.h)
+  int64_t max_tokens = 0;  // at least 1, but for prefill_only
 };
 
 class Turn {

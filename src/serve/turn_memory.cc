@@ -41,14 +41,55 @@ void TurnMemory::add(uint64_t history, std::string key, std::string content,
   if (!key.empty()) e.names.push_back("k" + key);
   for (const text::ToolCall& call : calls) e.names.push_back("c" + call.id);
   if (calls.empty()) e.names.push_back(history_name(history, content));
-  e.n_bytes =
-      sizeof(Entry) + content.size() + 4 * (turn.reasoning.capacity() + turn.answer.capacity());
-  for (const auto& call : calls) e.n_bytes += call.arguments.size() + 128;
-  e.key = std::move(key);
   e.content = std::move(content);
   e.calls = std::move(calls);
   e.turn = std::make_shared<const text::SampledTurn>(std::move(turn));
+  if (store_) store_->put_turn(e.names, stored(e));
+  hold(std::move(e));
+}
 
+// Tokens: reasoning, then answer. Metadata: all else as JSON.
+KvTurn TurnMemory::stored(const Entry& e) {
+  KvTurn out;
+  out.tokens = e.turn->reasoning;
+  out.tokens.insert(out.tokens.end(), e.turn->answer.begin(), e.turn->answer.end());
+  Json names = Json::array(), calls = Json::array(), j = Json::object();
+  for (const std::string& name : e.names) names.push(Json::of(name));
+  for (const text::ToolCall& call : e.calls) {
+    Json c = Json::object();
+    c.set("id", Json::of(call.id));
+    c.set("name", Json::of(call.name));
+    c.set("arguments", Json::of(call.arguments));
+    calls.push(std::move(c));
+  }
+  j.set("n_reasoning", Json::of(std::ssize(e.turn->reasoning)));
+  j.set("content", Json::of(e.content));
+  j.set("names", std::move(names));
+  j.set("calls", std::move(calls));
+  out.metadata = j.dump();
+  return out;
+}
+
+Result<TurnMemory::Entry> TurnMemory::read(KvTurn turn) {
+  NW_ASSIGN(const Json j, Json::parse(turn.metadata));
+  const int64_t n = j["n_reasoning"].as_int(-1);
+  if (n < 0 || n > std::ssize(turn.tokens) || j["names"].items.empty())
+    return bad_input("a remembered turn of another format");
+  Entry e;
+  e.content = j["content"].text;
+  for (const Json& name : j["names"].items) e.names.push_back(name.text);
+  for (const Json& c : j["calls"].items)
+    e.calls.push_back({c["id"].text, c["name"].text, c["arguments"].text});
+  e.turn = std::make_shared<const text::SampledTurn>(
+      text::SampledTurn{{turn.tokens.begin(), turn.tokens.begin() + n},
+                        {turn.tokens.begin() + n, turn.tokens.end()}});
+  return e;
+}
+
+void TurnMemory::hold(Entry e) {
+  e.n_bytes = sizeof(Entry) + e.content.size() +
+              4 * (e.turn->reasoning.capacity() + e.turn->answer.capacity());
+  for (const auto& call : e.calls) e.n_bytes += call.arguments.size() + 128;
   const std::lock_guard lock(mutex_);
   for (const std::string& name : e.names) {
     if (const auto old = index_.find(name); old != index_.end()) erase(old->second);
@@ -69,7 +110,7 @@ void TurnMemory::erase(Place place) {
   entries_.erase(place);
 }
 
-bool TurnMemory::matches(const Entry& e, const text::Message& m) const {
+bool TurnMemory::matches(const Entry& e, const text::Message& m) {
   if (trimmed(e.content) != trimmed(m.content) || e.calls.size() != m.tool_calls.size())
     return false;
   for (size_t i = 0; i < e.calls.size(); i++) {
@@ -85,12 +126,22 @@ bool TurnMemory::matches(const Entry& e, const text::Message& m) const {
 std::shared_ptr<const text::SampledTurn> TurnMemory::find(uint64_t history,
                                                           const ChatMessage& message) {
   const text::Message& m = message.message;
-  const std::lock_guard lock(mutex_);
   const auto by_name = [&](const std::string& name) -> std::shared_ptr<const text::SampledTurn> {
-    const auto at = index_.find(name);
-    if (at == index_.end() || !matches(*at->second, m)) return nullptr;
-    entries_.splice(entries_.begin(), entries_, at->second);
-    return at->second->turn;
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto at = index_.find(name); at != index_.end()) {
+        if (!matches(*at->second, m)) return nullptr;
+        entries_.splice(entries_.begin(), entries_, at->second);
+        return at->second->turn;
+      }
+    }
+    auto kept = store_ ? store_->find_turn(name) : std::nullopt;
+    if (!kept) return nullptr;
+    auto entry = read(*std::move(kept));
+    if (!entry.ok() || !matches(*entry, m)) return nullptr;
+    auto turn = entry->turn;
+    hold(*std::move(entry));
+    return turn;
   };
   if (!m.tool_calls.empty()) return by_name("c" + m.tool_calls.front().id);
   if (!message.turn_key.empty()) {

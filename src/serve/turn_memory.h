@@ -4,8 +4,10 @@
 // Clients re-serialise arguments, drop reasoning and trim text, so a rendered history would not be
 // the one whose state is cached. A remembered turn stands in for a message only when everything
 // visible is equal: content but for white space at its ends, names, and arguments as JSON values.
-// The ids it is found by cannot be guessed, so clients do not see each other's turns. All methods
-// are thread-safe.
+// The ids it is found by cannot be guessed, so clients do not see each other's turns.
+//
+// With a store, turns are kept there, too, and found again by another run of the server. All
+// methods are thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kvstore/kv_store.h"
 #include "serve/turn.h"
 #include "text/chat.h"
 
@@ -28,8 +31,10 @@ uint64_t extend_history(uint64_t history, const text::Message& message);
 
 class TurnMemory {
  public:
-  explicit TurnMemory(size_t max_entries = 100'000, size_t max_bytes = size_t{512} << 20)
-      : max_entries_(max_entries), max_bytes_(max_bytes) {}
+  // `store` may be null and must outlive this. The limits are those of what is held in memory.
+  explicit TurnMemory(KvStore* store = nullptr, size_t max_entries = 100'000,
+                      size_t max_bytes = size_t{512} << 20)
+      : store_(store), max_entries_(max_entries), max_bytes_(max_bytes) {}
 
   // `history`: of the messages before. `key`: an unguessable name that the client may return.
   void add(uint64_t history, std::string key, std::string content,
@@ -43,16 +48,20 @@ class TurnMemory {
 
  private:
   struct Entry {
-    std::string key, content;
+    std::string content;
     std::vector<text::ToolCall> calls;
     std::shared_ptr<const text::SampledTurn> turn;
     std::vector<std::string> names;  // under which it stands in the index
     size_t n_bytes = 0;
   };
   using Place = std::list<Entry>::iterator;
-  bool matches(const Entry& entry, const text::Message& message) const;
+  static bool matches(const Entry& entry, const text::Message& message);
+  static KvTurn stored(const Entry& entry);
+  static Result<Entry> read(KvTurn turn);
+  void hold(Entry entry);
   void erase(Place place);
 
+  KvStore* const store_;
   const size_t max_entries_, max_bytes_;
   mutable std::mutex mutex_;
   std::list<Entry> entries_;  // most recently used first

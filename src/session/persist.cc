@@ -12,6 +12,8 @@ namespace {
 
 constexpr int64_t kBlockTokens = 2048;
 constexpr int64_t kGrain = 128;
+constexpr int64_t kFewestRows = 64;       // a step of fewer is decoding, whose speed says nothing
+constexpr int64_t kTokensPerNote = 4096;  // a note is a transaction
 
 }  // namespace
 
@@ -65,6 +67,17 @@ void Timeline::persist_blocks() {
               begin + kBlockTokens, rows);
     host_.store->put_block(tokens.first(begin + kBlockTokens), rows);
   }
+}
+
+// Eviction weighs what a prompt would cost to compute again.
+void Timeline::note_prefill(SessionHost& host, int64_t n_tokens, double seconds) {
+  if (!host.store || n_tokens < kFewestRows) return;
+  host.prefill_tokens += n_tokens;
+  host.prefill_seconds += seconds;
+  if (host.prefill_tokens < kTokensPerNote) return;
+  host.store->note_prefill(host.prefill_tokens, host.prefill_seconds);
+  host.prefill_tokens = 0;
+  host.prefill_seconds = 0;
 }
 
 // The newest kept frontier that lies on the grain.

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "base/check.h"
+#include "base/prefix.h"
 #include "session/state_image.h"
 
 namespace narwhal {
@@ -17,8 +18,8 @@ constexpr int64_t kFrontierStride = 2048;  // and are kept at least this often a
 
 int64_t floor_to(int64_t v, int64_t grain) { return v / grain * grain; }
 
-int64_t common_prefix(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
@@ -73,8 +74,7 @@ Result<Reuse> Timeline::resume(std::span<const int32_t> tokens) {
     if (!from_disk) origin = best_origin(tokens, limit);
   }
   if (!from_disk) NW_TRY(move_to(origin, tokens));
-  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  reuse_ = {size(), from_disk ? Reuse::Source::kDisk : origin.source, took.count()};
+  reuse_ = {size(), from_disk ? Reuse::Source::kDisk : origin.source, 1000 * seconds_since(start)};
   return reuse_;
 }
 
@@ -103,10 +103,10 @@ Result<std::unique_ptr<Session>> Timeline::fork() {
   return std::unique_ptr<Session>(std::move(copy));
 }
 
-void Timeline::mark() {
+void Timeline::mark(Mark why) {
   std::lock_guard lock(host_.mutex);
   if (size() > 0) keep_frontier(true);
-  persist_frontier(FrontierKind::kTurnEnd);
+  persist_frontier(why == Mark::kAnchor ? FrontierKind::kAnchor : FrontierKind::kTurnEnd);
 }
 
 int64_t Timeline::next_cut(int64_t n_left, int64_t at_most) const {
@@ -133,7 +133,9 @@ Status Timeline::extend(std::span<const int32_t> tokens, const ProgressFn& progr
       NW_TRY(host_.cache.prepare(slot_, first, first + n));
       const LogitsOf want = each ? LogitsOf::kAll : last ? LogitsOf::kLast : LogitsOf::kNone;
       const StepPart step{slot_, first, part, want};
+      const auto start = std::chrono::steady_clock::now();
       host_.runner.step({&step, 1}, host_.cache.memory());
+      note_prefill(host_, n, seconds_since(start));
       added(part);
       for (int64_t i = 0; each && i < n; i++)
         each(first + i, host_.runner.logits(static_cast<int>(i)));
@@ -178,7 +180,9 @@ Status Timeline::step(SessionHost& host, std::span<const Engine::Append> parts) 
     NW_TRY(host.cache.prepare(steps[i].slot, steps[i].position,
                               steps[i].position + static_cast<int64_t>(steps[i].tokens.size())));
   if (steps.empty()) return ok_status();
+  const auto start = std::chrono::steady_clock::now();
   host.runner.step(steps, host.cache.memory());
+  note_prefill(host, n_tokens, seconds_since(start));
   int row = 0;
   for (size_t i = 0; i < steps.size(); i++) {
     timelines[i]->added(steps[i].tokens);

@@ -32,6 +32,9 @@ struct SessionHost {
   uint64_t fingerprint = 0;     // of model and state format
   KvStore* store = nullptr;     // prefixes on disk; may be null
   uint64_t next_conversation = 1;
+  // Computed since the store was last told how long prompts take.
+  int64_t prefill_tokens = 0;
+  double prefill_seconds = 0;
   std::vector<Timeline*> live = {};
   std::mutex mutex = {};
 };
@@ -52,7 +55,7 @@ class Timeline : public Session {
                 const LogitsFn& each) override;
   Status rewind(int64_t n_tokens, const ProgressFn& progress) override;
   Result<std::unique_ptr<Session>> fork() override;
-  void mark() override;
+  void mark(Mark why) override;
   int64_t next_cut(int64_t n_left, int64_t at_most) const override;
   Status snapshot(const std::string& path) const override;
   Status restore(const std::string& path) override;
@@ -90,6 +93,7 @@ class Timeline : public Session {
   bool restore_from(KvStore::Hit& hit, std::span<const int32_t> tokens);
   void persist_blocks();
   void persist_frontier(FrontierKind kind);
+  static void note_prefill(SessionHost& host, int64_t n_tokens, double seconds);
 
   std::shared_ptr<const std::vector<std::byte>> image() const;
 

@@ -203,6 +203,14 @@ check "chat from a pipe" succeeded
 check "chat: no prompt sign in a pipe" [ "$(grep -c '^> ' out)" -eq 0 ]
 check "chat: tokens counted" err_has "of 1024 tokens used"
 check "chat: saved" grep -q '"role": "assistant"' talk.json
+printf '/load talk.json\nBye.\n/stats\n' >in
+call chat --temp 0 -n 8 --nothink --ctx 1024
+check "chat: a loaded conversation is not read again" err_has "reused"
+printf 'damaged' >talk.json.state
+printf '/load talk.json\nBye.\n/stats\n' >in
+call chat --temp 0 -n 8 --nothink --ctx 1024
+check "chat: a damaged state is named" err_has "will be read again"
+check "chat: and does no harm" succeeded
 printf '/load text.gguf\n' >in
 refuses "chat: bad file" 3 "text.gguf" chat
 printf '/wat\n' >in

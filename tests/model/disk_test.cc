@@ -144,7 +144,7 @@ TEST_F(Disk, GrowingConversationWritesWhatIsNew) {
     auto s = run.session();
     for (int64_t n = 500; n <= 5000; n += 450) {
       ASSERT_TRUE(s->sync(std::span(ids_).first(n)).ok());
-      s->mark();
+      s->mark(Mark::kTurnEnd);
     }
     run.store().flush();
     written = run.store().stats().bytes_written;
@@ -228,7 +228,7 @@ TEST_F(Disk, RandomRestarts) {
       reused += s.n_reused();
       from_disk += s.reuse().source == Reuse::Source::kDisk;
       expect_logits(s, want[k][n - 1]);
-      if (below(2)) s.mark();
+      if (below(2)) s.mark(Mark::kTurnEnd);
       if (below(3) == 0 && n > 200) {
         const int64_t to = n - 1 - below(200);
         ASSERT_TRUE(s.rewind(to).ok());

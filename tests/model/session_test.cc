@@ -152,7 +152,7 @@ TEST(Session, RandomOperations) {
         continue;
       }
       case 5:
-        s.mark();
+        s.mark(Mark::kTurnEnd);
         continue;
       case 6: {
         if (below(3) == 0 && live.size() > 1) {
@@ -213,7 +213,7 @@ TEST(Session, ReusesWhatItCan) {
   ASSERT_TRUE(other->sync(oracle.ids(4, 690)).ok());
   EXPECT_EQ(other->n_reused(), 640) << "another session's frontier";
   oracle.expect(*other, 4, "shared");
-  other->mark();
+  other->mark(Mark::kTurnEnd);
   auto third = host.session();
   ASSERT_TRUE(third->sync(oracle.ids(4, 691)).ok());
   EXPECT_EQ(third->n_reused(), 690) << "another session as it stands";

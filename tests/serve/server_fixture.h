@@ -17,9 +17,12 @@ namespace narwhal::serve {
 class TestServer {
  public:
   explicit TestServer(const std::function<void(ServeOptions&)>& change = {}, int64_t n_ctx = 8192,
-                      int n_sessions = 4) {
-    auto engine = Engine::open(
-        {.n_threads = 1, .n_ctx = n_ctx, .n_sessions = n_sessions, .prefill_chunk = 128});
+                      int n_sessions = 4, const std::string& kv_disk_dir = {}) {
+    auto engine = Engine::open({.n_threads = 1,
+                                .n_ctx = n_ctx,
+                                .n_sessions = n_sessions,
+                                .prefill_chunk = 128,
+                                .kv_disk_dir = kv_disk_dir});
     EXPECT_TRUE(engine.ok()) << engine.status().message();
     engine_ = *std::move(engine);
     ServeOptions o;

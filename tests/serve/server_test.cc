@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 
 #include "serve/tool_table.h"
 #include "server_fixture.h"
@@ -142,6 +143,120 @@ TEST(Server, ToolRoundsGoOnFromTheStateOfTheLastOne) {
         worst_miss(server, habits, habits.drops_reasoning && habits.respells_arguments ? 10 : 4), 8)
         << habits.drops_reasoning << habits.respells_arguments;
   }
+}
+
+// A folder that is empty at the start and gone at the end.
+struct EmptyFolder {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / "narwhal_server_disk").string();
+  EmptyFolder() { std::filesystem::remove_all(path); }
+  ~EmptyFolder() { std::filesystem::remove_all(path); }
+};
+
+TEST(Server, ToolRoundsSurviveARestart) {
+  const EmptyFolder folder;
+  Json messages = Json::array();
+  const auto ask = [&](TestServer& server) {
+    return server.post_json(
+        "/v1/chat/completions",
+        fmt::format(
+            R"({{"messages": {}, "temperature": 0, "max_tokens": 300, "tools": [{{"type": "function", "function": {}}}]}})",
+            messages.dump(), kWeather));
+  };
+  messages.push(*Json::parse(
+      fmt::format(R"({{"role": "system", "content": {}}})", json_quote(long_text(200)))));
+  messages.push(*Json::parse(R"({"role": "user", "content": "What is the weather in Oslo?"})"));
+  int64_t total = 0;
+  for (int round = 0; round < 3; round++) {
+    TestServer server({}, 8192, 2, folder.path);
+    const Json reply = ask(server);
+    const Json& usage = reply["usage"];
+    const int64_t cached = usage["prompt_tokens_details"]["cached_tokens"].as_int();
+    if (round > 0) {
+      EXPECT_GT(cached, total - 512) << "round " << round;
+      EXPECT_GT(server.service().turn_memory().n_entries(), 1u) << "the turn came back";
+    }
+    total = usage["total_tokens"].as_int();
+    // The client drops reasoning: only turn memory can bring it back.
+    Json message = reply["choices"].items[0]["message"];
+    std::erase_if(message.members, [](const auto& m) { return m.first == "reasoning_content"; });
+    messages.push(message);
+    for (const Json& call : message["tool_calls"].items)
+      messages.push(*Json::parse(fmt::format(
+          R"({{"role": "tool", "tool_call_id": "{}", "content": "cloudy"}})", call["id"].text)));
+    if (message["tool_calls"].items.empty())
+      messages.push(*Json::parse(R"({"role": "user", "content": "And in Rome?"})"));
+  }
+}
+
+uint64_t bytes_of_files(const std::string& folder) {
+  uint64_t n = 0;
+  for (const auto& e : std::filesystem::directory_iterator(folder))
+    if (e.path().extension() == ".block" || e.path().extension() == ".frontier") n += e.file_size();
+  return n;
+}
+
+TEST(Server, ConversationsShareTheirSystemTextOnDisk) {
+  const EmptyFolder folder;
+  const std::string system = json_quote(long_text(650));
+  const auto ask = [&](TestServer& server, int i) {
+    const Json reply = server.post_json(
+        "/v1/chat/completions",
+        fmt::format(
+            R"({{"messages": [{{"role": "system", "content": {}}}, {{"role": "user", "content": "Item {}?"}}], "thinking": false, "temperature": 0, "max_tokens": 8}})",
+            system, i * 37));
+    const Json& usage = reply["usage"];
+    return std::pair{usage["prompt_tokens"].as_int(),
+                     usage["prompt_tokens_details"]["cached_tokens"].as_int()};
+  };
+  uint64_t one = 0;
+  {
+    TestServer server({}, 8192, 2, folder.path);
+    ask(server, 0);
+  }
+  one = bytes_of_files(folder.path);
+  {
+    TestServer server({}, 8192, 2, folder.path);
+    for (int i = 1; i < 20; i++) {
+      const auto [n, cached] = ask(server, i);
+      EXPECT_GT(cached, n - 192) << "conversation " << i;
+    }
+    EXPECT_NE(server.get("/metrics").body.find("narwhal_kv_disk_hits_total 1"), std::string::npos);
+  }
+  EXPECT_GT(one, 0u);
+  EXPECT_LT(bytes_of_files(folder.path), one + one * 8 / 10);
+  TestServer server({}, 8192, 2, folder.path);
+  const auto [n, cached] = ask(server, 999);
+  EXPECT_GT(cached, n - 192) << "after a restart, too";
+}
+
+// What was computed in other tokens than the tokenizer would choose is found by its text, in memory
+// and on disk.
+TEST(Server, AnotherSpellingOfTheSameTextIsReused) {
+  const EmptyFolder folder;
+  const std::string text = long_text(120);
+  std::string ids;
+  int64_t n_ids = 0;
+  const auto cached = [](const Json& reply) {
+    return reply["usage"]["prompt_tokens_details"]["cached_tokens"].as_int();
+  };
+  const std::string whole = fmt::format(R"({{"prompt": {}, "max_tokens": 1, "temperature": 0}})",
+                                        json_quote(text + " And so it ended."));
+  {
+    TestServer server({}, 8192, 2, folder.path);
+    for (const char c : text) {  // a token a byte
+      const Json one =
+          server.post_json("/tokenize", fmt::format(R"({{"content": {}, "add_special": {}}})",
+                                                    json_quote(std::string(1, c)), n_ids == 0));
+      for (const Json& id : one["tokens"].items) ids += (n_ids++ ? "," : "") + id.text;
+    }
+    EXPECT_EQ(cached(server.post_json("/v1/completions",
+                                      fmt::format(R"({{"prompt": [{}], "max_tokens": 1}})", ids))),
+              0);
+    EXPECT_GE(cached(server.post_json("/v1/completions", whole)), n_ids - 8) << "in memory";
+  }
+  TestServer server({}, 8192, 2, folder.path);
+  EXPECT_GE(cached(server.post_json("/v1/completions", whole)), n_ids - 512) << "on disk";
 }
 
 TEST(Server, ChangedHistoryAnswersAsAColdServer) {
