@@ -151,12 +151,13 @@ std::vector<FrontierRow> KvIndex::frontiers_of(const KvId& parent) {
 }
 
 int64_t KvIndex::last_frontier(std::span<const KvId> chain, uint32_t block_tokens,
-                               std::span<const int32_t> tokens) {
+                               std::span<const int32_t> tokens, bool of_prefill) {
   for (size_t k = chain.size(); k-- > 0;) {
     const size_t border = k * block_tokens;
     for (const FrontierRow& f : frontiers_of(chain[k])) {
       const auto end = static_cast<size_t>(f.n_tokens);
       if (end < border || end > tokens.size()) continue;
+      if (f.kind == FrontierKind::kPrefill && !of_prefill) continue;
       if (frontier_id(chain[k], tokens.subspan(border, end - border)) == f.id) return f.n_tokens;
     }
   }

@@ -77,9 +77,10 @@ class KvIndex {
   std::vector<FrontierRow> frontiers_of(const KvId& parent);  // longest first
   std::optional<BlockRow> find_block(const KvId& id);
   // Position of the last frontier at or before position `end` among those of `chain`, whose [0] is
-  // the root; 0 when there is none. `tokens` are those of the chain and what follows.
+  // the root; 0 when there is none. `tokens` are those of the chain and what follows. Without
+  // `of_prefill`, those that were passed in a prefill do not count.
   int64_t last_frontier(std::span<const KvId> chain, uint32_t block_tokens,
-                        std::span<const int32_t> tokens);
+                        std::span<const int32_t> tokens, bool of_prefill);
   std::vector<BlockRow> blocks();
   std::vector<FrontierRow> frontiers();
   std::vector<FileRow> files();

@@ -262,9 +262,9 @@ bool KvStore::wants_frontier(std::span<const int32_t> prefix, FrontierKind kind)
   if (n < s.options.min_frontier_gap) return false;
   const std::lock_guard guard(s.read_mutex);
   const bool stored = s.read_index.has_frontier(id);
-  const bool near =
-      kind != FrontierKind::kAnchor &&
-      n - s.read_index.last_frontier(ids, s.block_tokens(), prefix) < s.options.min_frontier_gap;
+  const int64_t last = s.read_index.last_frontier(ids, s.block_tokens(), prefix,
+                                                  /*of_prefill=*/kind == FrontierKind::kPrefill);
+  const bool near = kind != FrontierKind::kAnchor && n - last < s.options.min_frontier_gap;
   s.check_read_index_locked();
   return !stored && !near;
 }

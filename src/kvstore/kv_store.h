@@ -49,8 +49,8 @@ struct KvStoreOptions {
   // same directory never match. They share the budget.
   uint64_t fingerprint = 0;
   int block_tokens = 2048;
-  // A turn end or prefill frontier nearer than this to a stored one before it is not worth its
-  // bytes: those tokens are cheaper to compute again.
+  // A turn end nearer than this to a stored turn end or anchor before it, or a prefill frontier
+  // nearer to any, is not worth its bytes: those tokens are cheaper to compute again.
   int64_t min_frontier_gap = 512;
   uint64_t queue_bytes = uint64_t{512} << 20;        // copied bytes waiting for the disk
   bool create = true;                                // make the directory when it is missing

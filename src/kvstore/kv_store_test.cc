@@ -148,6 +148,11 @@ TEST(KvStore, FrontiersTooNearAreNotWanted) {
   put(*store, all.first(40));
   store->flush();
   EXPECT_EQ(restore(*store, all), 30);
+  // What was passed in a prefill does not stand for the end of a turn.
+  put(*store, all.first(60), 1, FrontierKind::kPrefill);
+  store->flush();
+  EXPECT_FALSE(store->wants_frontier(all.first(70), FrontierKind::kPrefill));
+  EXPECT_TRUE(store->wants_frontier(all.first(70), kTurn));
 }
 
 TEST(KvStore, ABlockWithoutItsParentIsDropped) {

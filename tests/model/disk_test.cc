@@ -199,7 +199,7 @@ TEST_F(Disk, DamagedFilesCostTimeOnly) {
 // Restarts, other conversations, rewinds and growth in any order, around the borders of blocks: a
 // reused prefix never shows in the logits.
 TEST_F(Disk, RandomRestarts) {
-  std::mt19937 rng(8);
+  std::mt19937 rng(extra_seed() + 8);
   const auto below = [&](int64_t n) { return static_cast<int64_t>(rng() % n); };
   constexpr int64_t kLength = 4300;
   const int64_t branches[] = {0, 1024, 2047, 2049, 4096};

@@ -1,6 +1,8 @@
 // A small model of random weights in memory, for properties that hold for any weights.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -15,6 +17,12 @@
 #include "session/runner.h"
 
 namespace narwhal {
+
+// Other sequences of random operations in each round of --gtest_shuffle --gtest_repeat; otherwise
+// 0.
+inline uint32_t extra_seed() {
+  return static_cast<uint32_t>(testing::UnitTest::GetInstance()->random_seed());
+}
 
 // All layer kinds, hash and learned routing, a window and a top-k that both bite within 100 tokens.
 inline Config small_config() {

@@ -99,7 +99,7 @@ class Oracle {
 
 TEST(Session, RandomOperations) {
   const Oracle& oracle = Oracle::get();
-  std::mt19937 rng(3);
+  std::mt19937 rng(extra_seed() + 3);
   const auto below = [&](int64_t n) { return static_cast<int64_t>(rng() % n); };
   // Lengths near multiples of 4, 128 and the page, and any others.
   const auto length = [&] {
