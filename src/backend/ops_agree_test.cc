@@ -400,6 +400,113 @@ TEST_P(OpsAgree, Experts) {
   expect_close(got, want, tolerance);
 }
 
+// A fused op gives, on its own backend, the bits of the steps that define it (ops/compose.cc).
+
+TEST_P(OpsAgree, FusedProducts) {
+  const DType types[] = {DType::kQ8_0, DType::kF16, DType::kQ8_0, DType::kF16, DType::kF32};
+  std::vector<std::byte> stores[5];
+  std::vector<Weight> weights;
+  for (int i = 0; i < 5; i++) weights.push_back(on(weight(types[i], 128, 3 + 7 * i, stores[i])));
+  for (const int n : {1, 2, kRows, 20}) {
+    const auto x = random(n * 128);
+    std::vector<std::vector<float>> got, want;
+    std::vector<Product> products;
+    for (const Weight& w : weights) got.emplace_back(n * w.n_out), want.emplace_back(n * w.n_out);
+    for (int i = 0; i < 5; i++) products.push_back({&weights[i], got[i].data()});
+    ops().matmuls(products, n, x.data());
+    for (int i = 0; i < 5; i++) products[i].y = want[i].data();
+    ops().Ops::matmuls(products, n, x.data());
+    EXPECT_EQ(got, want) << n << " rows";
+  }
+}
+
+TEST_P(OpsAgree, FusedHyperConnections) {
+  constexpr int H = 4, d = 200;  // no multiple of a slice
+  std::vector<std::byte> store;
+  HcParams p;
+  p.fn = on(weight(DType::kF16, H * d, H * (2 + H), store));
+  p.n_hc = H;
+  p.d = d;
+  p.sinkhorn_iterations = 20;
+  p.hc_eps = p.rms_eps = 1e-6f;
+  const auto base = random(p.n_mixes(), 0.5f), scale = random(3), norm = random(d),
+             out = random(kRows * d);
+  p.base = base.data();
+  p.scale = scale.data();
+  auto X = random(kRows * H * d), gates = random(kRows * p.n_mixes()), want_X = X,
+       want_gates = gates;
+  std::vector<float> x(kRows * d), want_x = x;
+  ops().hc_next(p, p, norm.data(), kRows, out.data(), gates.data(), X.data(), x.data());
+  ops().Ops::hc_next(p, p, norm.data(), kRows, out.data(), want_gates.data(), want_X.data(),
+                     want_x.data());
+  EXPECT_EQ(X, want_X);
+  EXPECT_EQ(gates, want_gates);
+  EXPECT_EQ(x, want_x);
+}
+
+TEST_P(OpsAgree, FusedCompressor) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
+    for (const bool overlap : {true, false}) {
+      Pages got({RowFormat::Kind::kF32, 96, 0}), want = got;
+      want.rows.pages = want.bytes.data();
+      want.rows.table = want.table.data();
+      const int width = overlap ? 192 : 96, capacity = overlap ? 24 : 144;
+      std::vector<std::byte> store;
+      const Weight ape = on(weight(type, width, overlap ? 4 : 128, store));
+      auto ring_k = random(3 * capacity * width), ring_s = random(3 * capacity * width),
+           want_ring_k = ring_k, want_ring_s = ring_s;
+      const auto k = random(kRows * width), norm = random(96);
+      auto s = random(kRows * width), want_s = s;
+      const std::vector<float> freq = {1, 0.1f, 0.01f};
+      const auto ring = [&](std::vector<float>& v) {
+        return Ring{reinterpret_cast<std::byte*>(v.data()), capacity * width * 4, 0, capacity,
+                    width * 4};
+      };
+      CompressorParams p{overlap ? 4 : 128, overlap,      norm.data(), 1e-6f, freq.data(), 6,
+                         ring(ring_k),      ring(ring_s), got.rows};
+      const Batch b;
+      ops().compressor_step(b.rows, p, ape, k.data(), s.data());
+      p.k_ring = ring(want_ring_k);
+      p.s_ring = ring(want_ring_s);
+      p.out = want.rows;
+      ops().Ops::compressor_step(b.rows, p, ape, k.data(), want_s.data());
+      EXPECT_EQ(got.bytes, want.bytes) << dtype_name(type);
+      EXPECT_EQ(ring_k, want_ring_k) << dtype_name(type);
+      EXPECT_EQ(ring_s, want_ring_s) << dtype_name(type);
+    }
+  }
+}
+
+TEST_P(OpsAgree, FusedRotations) {
+  for (const RowFormat& f :
+       {RowFormat{RowFormat::Kind::kIndex, 64, 0}, {RowFormat::Kind::kF32, 64, 0}}) {
+    const auto table = random(kRows * 6);
+    auto q = random(kRows * 3 * 64), want_q = q;
+    ops().index_heads(f, kRows, 3, 6, table.data(), q.data());
+    ops().Ops::index_heads(f, kRows, 3, 6, table.data(), want_q.data());
+    EXPECT_EQ(q, want_q);
+  }
+  const RowFormat f{RowFormat::Kind::kF32, 96, 0};
+  std::vector<std::byte> ring(3 * 60 * f.bytes()), batch(kRows * f.bytes());
+  const auto values = random(3 * 60 * 96), own = random(kRows * 96);
+  ref_.encode_rows(f, 180, values.data(), ring.data());
+  ref_.encode_rows(f, kRows, own.data(), batch.data());
+  const auto sinks = random(19), q = random(kRows * 19 * 96), table = random(kRows * 8);
+  AttentionParams p;
+  p.n_heads = 19;
+  p.head_dim = 96;
+  p.window = 50;
+  p.row = f;
+  p.batch_rows = batch.data();
+  p.ring = {ring.data(), 60 * f.bytes(), 0, 60, f.bytes()};
+  p.sinks = sinks.data();
+  const Batch b;
+  std::vector<float> got(q.size()), want(q.size());
+  ops().attention_unrotated(b.rows, p, 8, table.data(), q.data(), got.data());
+  ops().Ops::attention_unrotated(b.rows, p, 8, table.data(), q.data(), want.data());
+  EXPECT_EQ(got, want);
+}
+
 TEST_P(OpsAgree, EmbedAndGather) {
   std::vector<std::byte> store;
   const Weight table = weight(DType::kQ8_0, 32, 5, store);

@@ -34,6 +34,8 @@ struct AttentionView {
   k_device const float* q;  // [n][n_heads][head_dim]
   k_device float* parts;    // [n][n_heads][kMaxParts][head_dim + kPartExtra]: value, top, sum
   k_device float* out;
+  int rope;  // dims at the tail of a head whose rotation AttentionJoin undoes; 0: none
+  k_device const float* table;  // [n][rope / 2][2]
 };
 
 k_fn int window_keys(k_private const AttentionView& p, int r) {
@@ -196,7 +198,7 @@ struct Attention {
   }
 };
 
-// Joins the parts of one head; one group per row and head, one dim per thread at a time.
+// Joins the parts of one head; one group per row and head, two dims per thread at a time.
 struct AttentionJoin {
   k_value int kThreads = 128;
   struct Shared {
@@ -207,16 +209,26 @@ struct AttentionJoin {
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
     const int r = int(g.group) / p.n_heads, head = int(g.group) % p.n_heads;
     const int n_keys = all_keys(p, r), length = part_length(n_keys);
-    for (int d = int(g.index); d < p.head_dim; d += kThreads) {
-      Average<1> total = {p.sinks[head], 1, {0}};
+    for (int d = 2 * int(g.index); d < p.head_dim; d += 2 * kThreads) {
+      Average<2> total = {p.sinks[head], 1, {0, 0}};
       k_device const float* part =
           p.parts + int64_t(g.group) * kMaxParts * (p.head_dim + kPartExtra);
       for (int begin = 0; begin < n_keys; begin += length) {
-        const Average<1> one = {part[p.head_dim], part[p.head_dim + 1], {part[d]}};
+        const Average<2> one = {part[p.head_dim], part[p.head_dim + 1], {part[d], part[d + 1]}};
         join(total, one);
         part += p.head_dim + kPartExtra;
       }
-      p.out[int64_t(g.group) * p.head_dim + d] = total.value[0] / total.sum;
+      float a = total.value[0] / total.sum, b = total.value[1] / total.sum;
+      const int i = d - (p.head_dim - p.rope);
+      if (i >= 0) {
+        k_device const float* turn = p.table + int64_t(r) * p.rope + i;
+        const float c = turn[0], s = -turn[1], x = a, y = b;
+        a = x * c - y * s;
+        b = x * s + y * c;
+      }
+      k_device float* to = p.out + int64_t(g.group) * p.head_dim + d;
+      to[0] = a;
+      to[1] = b;
     }
   }
 };

@@ -92,7 +92,23 @@ struct HcSum {
   }
 };
 
-// X[k] = post[k] out + sum_j comb[j][k] X[j], in place on X.
+// The streams at one column after a sublayer: X[k] = post[k] out + sum_j comb[j][k] X[j]. `gates`
+// are those of the row, `streams` its column, of stride d.
+k_fn void next_streams(int n_hc, int64_t d, k_device const float* gates, float out,
+                       k_device const float* streams, k_private float* next) {
+  k_device const float* post = gates + n_hc;
+  k_device const float* comb = post + n_hc;
+  float old[kMaxStreams];
+  for (int j = 0; j < kMaxStreams; j++) old[j] = j < n_hc ? streams[j * d] : 0;
+  for (int k = 0; k < kMaxStreams; k++) {
+    if (k >= n_hc) break;
+    next[k] = post[k] * out;
+    for (int j = 0; j < kMaxStreams; j++)
+      if (j < n_hc) next[k] = k_mad(comb[j * n_hc + k], old[j], next[k]);
+  }
+}
+
+// In place on X, one thread per column.
 struct HcPost {
   k_value int kThreads = 256;
   typedef NoShared Shared;
@@ -106,56 +122,73 @@ struct HcPost {
     const int64_t at = int64_t(g.group) * kThreads + g.index;
     if (at >= n * d) return;
     const int64_t r = at / d, i = at % d;
-    k_device const float* post = gates + r * n_hc * (2 + n_hc) + n_hc;
-    k_device const float* comb = post + n_hc;
     k_device float* streams = X + r * n_hc * d + i;
-    const float o = out[at];
-    float old[kMaxStreams];
-    for (int j = 0; j < kMaxStreams; j++) old[j] = j < n_hc ? streams[j * d] : 0;
-    for (int k = 0; k < n_hc; k++) {
-      float next = post[k] * o;
-      for (int j = 0; j < kMaxStreams; j++)
-        if (j < n_hc) next = k_mad(comb[j * n_hc + k], old[j], next);
-      streams[k * d] = next;
-    }
+    float next[kMaxStreams];
+    next_streams(n_hc, d, gates + r * n_hc * (2 + n_hc), out[at], streams, next);
+    for (int k = 0; k < n_hc; k++) streams[k * d] = next[k];
   }
 };
 
-// First half of hc_pre and hc_head: for a slice of kColumns columns of X as one vector, the
-// products with every row of fn and the sum of squares. partial [n][slices][n_mixes + 1].
+// First half of hc_pre and hc_head, and of hc_next with the hc_post before it: for kColumns columns
+// of every stream, the products with every row of fn and the sum of squares.
+// partial [n][slices][n_mixes + 1].
 template <class C>
 struct HcMix {
-  k_value int kThreads = 256, kColumns = 512;
+  k_value int kThreads = 256, kColumns = 128;
   struct Shared {
     typename C::Table table;
+    float streams[kMaxStreams * kColumns];
   };
   Matrix fn;
-  int slices;
-  k_device const float* X;
+  int64_t d;
+  int n_hc, slices;
+  k_device const float* out;    // of the sublayer before, or null: X is as it should be
+  k_device const float* gates;  // of that sublayer, [n][pre | post | comb]
+  k_device float* X;
   k_device float* partial;
 
+  k_call void load_streams(k_private const Group& g, k_shared Shared* sh, int64_t r, int begin,
+                           int count) k_const {
+    for (int i = int(g.index); i < count; i += kThreads) {
+      k_device float* streams = X + r * n_hc * d + begin + i;
+      float next[kMaxStreams];
+      if (out)
+        next_streams(n_hc, d, gates + r * n_hc * (2 + n_hc), out[r * d + begin + i], streams, next);
+      for (int h = 0; h < kMaxStreams; h++) {
+        if (h >= n_hc) break;
+        if (out)
+          streams[h * d] = next[h];
+        else
+          next[h] = streams[h * d];
+        sh->streams[h * kColumns + i] = next[h];
+      }
+    }
+    g.barrier();
+  }
+
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int r = int(g.group) / slices, slice = int(g.group) % slices;
-    const int n_mixes = int(fn.n_out), begin = slice * kColumns;
-    const int end = min_int(begin + kColumns, int(fn.n_in));
-    k_device const float* x = X + r * fn.n_in;
-    k_device float* out = partial + int64_t(g.group) * (n_mixes + 1);
+    const int r = int(g.group) / slices, begin = int(g.group) % slices * kColumns;
+    const int count = min_int(kColumns, int(d) - begin), n_mixes = int(fn.n_out);
+    const int units = count / C::kUnit;  // of a stream
+    load_streams(g, sh, r, begin, count);
+    k_device float* to = partial + int64_t(g.group) * (n_mixes + 1);
     for (int o = int(g.simd); o <= n_mixes; o += int(g.n_simds())) {
       float sum = 0;
-      for (int u = begin / C::kUnit + int(g.lane); u < end / C::kUnit; u += kSimd) {
+      for (int u = int(g.lane); u < n_hc * units; u += kSimd) {
+        const int h = u / units, column = u % units * C::kUnit;
         Run run;
         typename C::Raw raw;
         if (o < n_mixes) {
-          C::load(fn, o, u, raw);
+          C::load(fn, o, (int(d) * h + begin + column) / C::kUnit, raw);
           C::run(raw, 0, &sh->table, run);
         }
         for (int i = 0; i < C::kRun; i++) {
-          const float v = x[u * C::kUnit + i];
+          const float v = sh->streams[h * kColumns + column + i];
           sum = k_mad(o < n_mixes ? run.q[i] : v, v, sum);
         }
       }
       sum = g.simd_sum(sum);
-      if (g.lane == 0) out[o] = sum;
+      if (g.lane == 0) to[o] = sum;
     }
   }
 };

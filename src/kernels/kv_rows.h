@@ -4,6 +4,7 @@
 #include "kernels/codes.h"
 #include "kernels/rope.h"
 #include "kernels/views.h"
+#include "kernels/weights.h"
 
 namespace narwhal {
 namespace kernels {
@@ -100,6 +101,16 @@ struct EncodeRows {
   }
 };
 
+// Rotates u[rope] by the angles of one row of the table, by the whole group.
+k_fn void rotate_tail(k_private const Group& g, int rope, k_device const float* turns,
+                      k_shared float* u) {
+  for (int i = 2 * int(g.index); i < rope; i += 2 * int(g.size)) {
+    const float c = turns[i], s = turns[i + 1], a = u[i], b = u[i + 1];
+    u[i] = a * c - b * s;
+    u[i + 1] = a * s + b * c;
+  }
+}
+
 // Norm, rope on the tail, encoding; one row per group. x keeps the values before encoding.
 struct MakeKvRows {
   k_value int kThreads = 128;
@@ -123,13 +134,7 @@ struct MakeKvRows {
     const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(format.dim) + eps);
     for (int i = int(g.index); i < format.dim; i += kThreads) sh->row[i] = row[i] * scale * norm[i];
     g.barrier();
-    k_device const float* turns = table + int64_t(g.group) * rope;
-    k_shared float* u = sh->row + format.dim - rope;
-    for (int i = 2 * int(g.index); i < rope; i += 2 * kThreads) {
-      const float c = turns[i], s = turns[i + 1], a = u[i], b = u[i + 1];
-      u[i] = a * c - b * s;
-      u[i + 1] = a * s + b * c;
-    }
+    rotate_tail(g, rope, table + int64_t(g.group) * rope, sh->row + format.dim - rope);
     g.barrier();
     for (int i = int(g.index); i < format.dim; i += kThreads) row[i] = sh->row[i];
     g.barrier();
@@ -137,18 +142,23 @@ struct MakeKvRows {
   }
 };
 
-// Hadamard and the FP4 round trip of one head per group, in place.
+// Rope on the tail (rope may be 0), Hadamard and the FP4 round trip of one head per group, in
+// place.
 struct IndexQuery {
   k_value int kThreads = 64;
   struct Shared {
     float row[kMaxRow];
   };
   Format format;
+  int n_heads, rope;
+  k_device const float* table;  // [n][rope / 2][2]
   k_device float* q;
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     k_device float* head = q + int64_t(g.group) * format.dim;
     for (int i = int(g.index); i < format.dim; i += kThreads) sh->row[i] = head[i];
+    g.barrier();
+    rotate_tail(g, rope, table + int64_t(g.group) / n_heads * rope, sh->row + format.dim - rope);
     hadamard(g, format.dim, format.norm, sh->row);
     for (int block = int(g.simd); block < format.dim / 32; block += int(g.n_simds())) {
       const int i = block * 32 + int(g.lane);
@@ -159,7 +169,11 @@ struct IndexQuery {
   }
 };
 
-// The row of a window that a row of the step closes; one group per row of the step.
+k_value int kNoApe = -1, kApeF32 = 0, kApeF16 = 1, kApeBf16 = 2;
+
+// The row of a window that a row of the step closes; one group per row of the step. With a position
+// bias (ape) it is a whole compressor step: s gets the bias on the way, and the rows of the step go
+// into the rings, whose entries for older tokens must outlast it (KernelOps::compressor_step).
 struct Compress {
   k_value int kThreads = 256;
   struct Shared {
@@ -173,14 +187,40 @@ struct Compress {
   k_device const float* freq;
   RingView k_ring, s_ring;
   PagedView out;
-  k_device const float* k;  // [n][width]
+  int ape_type;
+  k_device const uint8_t* ape;  // [ratio][width]
+  k_device const float* k;      // [n][width]
   k_device const float* s;
+
+  k_call int width() k_const { return (overlap ? 2 : 1) * out.format.dim; }
 
   k_call k_device const float* token_row(int r, int position, k_device const float* step,
                                          k_private const RingView& ring) k_const {
-    const int first = first_position(b, r), width = (overlap ? 2 : 1) * out.format.dim;
-    if (position >= first) return step + int64_t(b.first_row[r] + position - first) * width;
+    const int first = first_position(b, r);
+    if (position >= first) return step + int64_t(b.first_row[r] + position - first) * width();
     return reinterpret_cast<k_device const float*>(ring_at(ring, b.slot[r], position));
+  }
+
+  k_call float bias(int position, int channel) k_const {
+    const int64_t i = int64_t(position % ratio) * width() + channel;
+    if (ape_type == kApeF32) return reinterpret_cast<k_device const float*>(ape)[i];
+    const uint16_t h = reinterpret_cast<k_device const uint16_t*>(ape)[i];
+    return ape_type == kApeF16 ? k_f16_to_f32(h) : bf16_to_f32(h);
+  }
+
+  k_call float score(int r, int position, int channel) k_const {
+    const float value = token_row(r, position, s, s_ring)[channel];
+    if (ape_type == kNoApe || position < first_position(b, r)) return value;
+    return value + bias(position, channel);
+  }
+
+  k_call void store(k_private const Group& g, int r, int position) k_const {
+    k_device float* k_to = reinterpret_cast<k_device float*>(ring_at(k_ring, b.slot[r], position));
+    k_device float* s_to = reinterpret_cast<k_device float*>(ring_at(s_ring, b.slot[r], position));
+    for (int c = int(g.index); c < width(); c += kThreads) {
+      k_to[c] = k[int64_t(r) * width() + c];
+      s_to[c] = score(r, position, c);
+    }
   }
 
   // Channel c of window w: the softmax average over its tokens, oldest first. With overlap the
@@ -190,10 +230,10 @@ struct Compress {
     const int begin = overlap && w > 0 ? (w - 1) * ratio : w * ratio, end = (w + 1) * ratio;
     float top = -k_float(0x7f800000u), sum = 0, value = 0;
     for (int t = begin; t < end; t++)
-      top = max_float(top, token_row(r, t, s, s_ring)[(t < w * ratio ? 0 : later) + c]);
+      top = max_float(top, score(r, t, (t < w * ratio ? 0 : later) + c));
     for (int t = begin; t < end; t++) {
       const int channel = (t < w * ratio ? 0 : later) + c;
-      const float weight = k_exp(token_row(r, t, s, s_ring)[channel] - top);
+      const float weight = k_exp(score(r, t, channel) - top);
       sum += weight;
       value = k_mad(weight, token_row(r, t, k, k_ring)[channel], value);
     }
@@ -202,6 +242,7 @@ struct Compress {
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const int r = int(g.group), position = b.position[r], d = out.format.dim;
+    if (ape_type != kNoApe) store(g, r, position);
     if ((position + 1) % ratio != 0) return;
     const int w = position / ratio;
     float squares = 0;

@@ -52,26 +52,44 @@ k_fn void accumulate(k_private const Group& g, k_shared const typename C::Table*
   }
 }
 
-// Outputs are cut into n_groups equal parts; part i sees inputs [i * n_in, (i + 1) * n_in) of x.
+k_value int kMaxProducts = 8;
+
+// Several matrices of one type and width take the same x, or one matrix is cut: its outputs into
+// n_groups equal parts, of which part i sees inputs [i * n_in, (i + 1) * n_in) of x.
 template <class C, int kCols>
 struct MatVec {
   k_value int kThreads = 128, kOutputs = 4;  // outputs of a group: one per simd
   struct Shared {
     typename C::Table table;
   };
-  Matrix w;
-  int n_groups, n;          // n rows of x
-  int add;                  // y += instead of y =
-  k_device const float* x;  // [n][n_groups * n_in]
-  k_device float* y;        // [n][n_out]
+  Matrix matrices[kMaxProducts];
+  k_device float* outputs[kMaxProducts];  // [n][n_out] each
+  int n_tiles[kMaxProducts];              // groups of threads that each takes; 0: not there
+  int n_groups, n;                        // n rows of x
+  int add;                                // y += instead of y =
+  k_device const float* x;                // [n][n_groups * n_in]
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     load_table(g, &sh->table);
+    int all_tiles = 0;
+    k_unroll for (int i = 0; i < kMaxProducts; i++) all_tiles += n_tiles[i];
+    int tile = int(g.group) % all_tiles;
+    const int c0 = int(g.group) / all_tiles * kCols;
+    // Without an index that varies: the arguments stay where they are.
+    Matrix w = matrices[0];
+    k_device float* y = outputs[0];
+    int before = 0, first = 0;
+    k_unroll for (int i = 1; i < kMaxProducts; i++) {
+      before += n_tiles[i - 1];
+      if (tile >= before && n_tiles[i] > 0) {
+        w = matrices[i];
+        y = outputs[i];
+        first = before;
+      }
+    }
+    tile -= first;
     const int64_t per_group = w.n_out / n_groups;
-    const int tiles = int((per_group + kOutputs - 1) / kOutputs);
-    const int tile = int(g.group) % (tiles * n_groups),
-              c0 = int(g.group) / (tiles * n_groups) * kCols;
-    const int part = tile / tiles;
+    const int tiles = int((per_group + kOutputs - 1) / kOutputs), part = tile / tiles;
     const int64_t o = int64_t(tile % tiles) * kOutputs + g.simd;
     if (o >= per_group) return;
     const int64_t row[1] = {part * per_group + o};

@@ -57,19 +57,21 @@ void Forward::run(const StepSize& size, const Activations& a, const KvMemory& kv
   ops_.embed(rows, w_.token_embd, c_.n_hc, a.X);
   see("streams", -1, a.X, n_streams);
 
+  // hc_next is a sublayer's hc_post and the hc_pre of the one after it.
+  const LayerWeights* w = &w_.layers[0];
+  ops_.hc_pre(hc_params(w->hc_attn), f32(w->attn_norm), n, a.X, a.gates, a.x);
   for (int layer = 0; layer < c_.n_layers; layer++) {
-    const LayerWeights& w = w_.layers[layer];
-    const Step t{rows, a, w, layer_kv(c_, layout_, kv, layer), layer, c_.layers[layer]};
-
-    const HcParams hc_attn = hc_params(w.hc_attn);
-    ops_.hc_pre(hc_attn, f32(w.attn_norm), n, a.X, a.gates, a.x);
+    const Step t{rows, a, *w, layer_kv(c_, layout_, kv, layer), layer, c_.layers[layer]};
+    const HcParams attn = hc_params(w->hc_attn), ffn = hc_params(w->hc_ffn);
     attention(t);
-    ops_.hc_post(hc_attn, n, a.out, a.gates, a.X);
-
-    const HcParams hc_ffn = hc_params(w.hc_ffn);
-    ops_.hc_pre(hc_ffn, f32(w.ffn_norm), n, a.X, a.gates, a.x);
+    ops_.hc_next(attn, ffn, f32(w->ffn_norm), n, a.out, a.gates, a.X, a.x);
     moe(t);
-    ops_.hc_post(hc_ffn, n, a.out, a.gates, a.X);
+    if (layer + 1 < c_.n_layers) {
+      w = &w_.layers[layer + 1];
+      ops_.hc_next(ffn, hc_params(w->hc_attn), f32(w->attn_norm), n, a.out, a.gates, a.X, a.x);
+    } else {
+      ops_.hc_post(ffn, n, a.out, a.gates, a.X);
+    }
     see("streams", layer, a.X, n_streams);
   }
   if (size.n_logits > 0) head(size.n_logits, a);

@@ -50,8 +50,9 @@ class Forward {
   struct Step;  // what one layer needs at hand
 
   void attention(const Step& t);
+  void project(const Step& t);
   void compressor(const Step& t, const CompressorWeights& w, const PagedRows& rows,
-                  const Ring& k_ring, const Ring& s_ring, float* k, float* s);
+                  const Ring& k_ring, const Ring& s_ring, const float* k, float* s);
   void indexer(const Step& t);
   void moe(const Step& t);
   void head(int n_logits, const Activations& a);

@@ -8,17 +8,12 @@ namespace narwhal {
 void Forward::indexer(const Step& t) {
   const Activations& a = t.a;
   const LayerWeights& w = t.w;
-  const int n = t.n();
   compressor(t, w.index_compressor, t.kv.index_rows, t.kv.index_k, t.kv.index_s, a.index_k,
              a.index_s);
-
-  ops_.matmul(w.index_wq_b, n, a.qr, a.index_q);
-  ops_.rope_tail(n, c_.n_index_heads, c_.index_dim, c_.rope_dim, t.rope(), false, a.index_q);
-  ops_.index_query(layout_.index_row, n, c_.n_index_heads, a.index_q);
-  // The common scale index_dim^-0.5 n_index_heads^-0.5 of the scores is positive and cannot change
-  // the selection, so it is left out.
-  ops_.matmul(w.index_proj, n, a.x, a.index_w);
-
+  ops_.index_heads(layout_.index_row, t.n(), c_.n_index_heads, c_.rope_dim, t.rope(), a.index_q);
+  // The weights of the heads, index_w, are a product of x. The common scale
+  // index_dim^-0.5 n_index_heads^-0.5 is positive and cannot change the selection, so it is left
+  // out.
   const IndexParams p{c_.n_index_heads, c_.index_top_k, static_cast<int>(a.max_index_rows),
                       kScoreRows, t.kv.index_rows};
   ops_.index_select(t.rows, p, a.index_q, a.index_w, a.scores, a.selected, a.n_selected);

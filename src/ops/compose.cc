@@ -4,12 +4,22 @@
 
 namespace narwhal {
 
+void Ops::matmuls(std::span<const Product> products, int n, const float* x) {
+  for (const Product& p : products) matmul(*p.w, n, x, p.y);
+}
+
 void Ops::hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,
                  float* x) {
   matmul(p.fn, n, X, gates);
   hc_gates(p, n, X, gates);
   hc_sum(p, n, X, gates, p.n_mixes(), x);
   rms_norm(n, p.d, x, norm, p.rms_eps, x);
+}
+
+void Ops::hc_next(const HcParams& done, const HcParams& next, const float* norm, int n,
+                  const float* out, float* gates, float* X, float* x) {
+  hc_post(done, n, out, gates, X);
+  hc_pre(next, norm, n, X, gates, x);
 }
 
 void Ops::hc_head(const HcParams& p, const float* norm, int n, const float* X, float* gates,
@@ -31,6 +41,26 @@ void Ops::make_kv_rows(const RowFormat& format, int n, int rope, const float* no
   rms_norm(n, format.dim, kv, norm, eps, kv);
   rope_tail(n, 1, format.dim, rope, table, false, kv);
   encode_rows(format, n, kv, rows);
+}
+
+void Ops::compressor_step(const BatchRows& b, const CompressorParams& p, const Weight& ape,
+                          const float* k, float* s) {
+  add_ape(b, ape, p.ratio, s);
+  compress(b, p, k, s);
+  ring_store(b, p.k_ring, reinterpret_cast<const std::byte*>(k));
+  ring_store(b, p.s_ring, reinterpret_cast<const std::byte*>(s));
+}
+
+void Ops::index_heads(const RowFormat& format, int n, int n_heads, int rope, const float* table,
+                      float* q) {
+  rope_tail(n, n_heads, format.dim, rope, table, false, q);
+  index_query(format, n, n_heads, q);
+}
+
+void Ops::attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
+                              const float* table, const float* q, float* out) {
+  attention(b, p, q, out);
+  rope_tail(b.n_rows, p.n_heads, p.head_dim, rope, table, true, out);
 }
 
 void Ops::index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "ops/types.h"
 #include "tensor/weight.h"
@@ -78,6 +79,12 @@ struct IndexParams {
   int max_rows = 0;    // most rows any query of this step may see
   int score_rows = 0;  // queries whose scores are held at once
   PagedRows rows;      // index rows
+};
+
+// One of several products of the same input.
+struct Product {
+  const Weight* w = nullptr;
+  float* y = nullptr;  // [n][w->n_out]
 };
 
 struct ExpertParams {
@@ -199,9 +206,17 @@ class Ops {
   // ---- Fused ops: default bodies in compose.cc
   // ------------------------------------------------------
 
+  // matmul for each of them, all with the same n_in: one pass over x.
+  virtual void matmuls(std::span<const Product> products, int n, const float* x);
+
   // Sublayer input: gates from X, the gated sum, its norm. gates [n][n_mixes], x [n][d].
   virtual void hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,
                       float* x);
+
+  // From one sublayer to the next: hc_post with `done` and its gates, then hc_pre with `next`,
+  // whose gates replace them.
+  virtual void hc_next(const HcParams& done, const HcParams& next, const float* norm, int n,
+                       const float* out, float* gates, float* X, float* x);
 
   // Head input: y = rms_norm(hc_head reduction of X). gates [n][H], y [n][d].
   virtual void hc_head(const HcParams& p, const float* norm, int n, const float* X, float* gates,
@@ -215,6 +230,18 @@ class Ops {
   // [n][format.bytes()].
   virtual void make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
                             const float* table, float* kv, std::byte* rows);
+
+  // A compressor's share of a step: add_ape, compress, and k and s into their rings. s is used up.
+  virtual void compressor_step(const BatchRows& b, const CompressorParams& p, const Weight& ape,
+                               const float* k, float* s);
+
+  // Index queries: rope on the tail, then index_query. In place, q [n][n_heads][dim].
+  virtual void index_heads(const RowFormat& format, int n, int n_heads, int rope,
+                           const float* table, float* q);
+
+  // attention, then the rope of the values undone on the tail of each head.
+  virtual void attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
+                                   const float* table, const float* q, float* out);
 
   // Scores and selection, score_rows queries at a time; scores [score_rows][max_rows].
   virtual void index_select(const BatchRows& b, const IndexParams& p, const float* q,

@@ -110,6 +110,43 @@ TEST_P(HostUntouched, EveryOp) {
   launches("gather_rows", [&] { ops_.gather_rows(n, ids, 4096, a, b); });
 }
 
+// Gaps between launches are what decoding spends most of its time on.
+TEST_P(HostUntouched, FusedOpsAreFewLaunches) {
+  const int n = GetParam();
+  float* a = device<float>(1);
+  auto* ids = device<int32_t>(3);
+  auto* bytes = device<std::byte>(4);
+  const BatchRows rows{n, ids, ids, ids, ids};
+  const auto count = [&](auto&& f) {
+    queue_.n_launches = 0;
+    f();
+    return queue_.n_launches;
+  };
+  const Weight q8 = weight(DType::kQ8_0, 4096, 1024), f16 = weight(DType::kF16, 4096, 512);
+  const Product products[] = {{&q8, a}, {&f16, a}, {&q8, a}, {&f16, a}, {&f16, a}};
+  EXPECT_EQ(count([&] { ops_.matmuls(products, n, a); }), n <= gpu::kFewRows ? 2 : 5);
+  HcParams hc;
+  hc.fn = weight(DType::kF16, 4 * 4096, 24);
+  hc.n_hc = 4;
+  hc.d = 4096;
+  EXPECT_EQ(count([&] { ops_.hc_next(hc, hc, a, n, a, a, a, a); }), 2);
+  const int row_bytes = 1024 * 4;
+  const Ring ring{bytes, 1, 0, 24, row_bytes};
+  const PagedRows paged{bytes, 1, 0, ids, 4, 128, {RowFormat::Kind::kAttention, 512, 448}};
+  const CompressorParams compressor{4, true, a, 1, a, 64, ring, ring, paged};
+  EXPECT_EQ(
+      count([&] { ops_.compressor_step(rows, compressor, weight(DType::kF16, 1024, 4), a, a); }),
+      n <= gpu::kFewRows ? 1 : 4);
+  EXPECT_EQ(count([&] {
+              ops_.index_heads({RowFormat::Kind::kIndex, 128, 0}, n, 64, 64, a, a);
+            }),
+            1);
+  const AttentionParams p{64,    512,  128, {RowFormat::Kind::kAttention, 512, 448},
+                          bytes, ring, 4,   paged,
+                          ids,   ids,  512, a};
+  EXPECT_EQ(count([&] { ops_.attention_unrotated(rows, p, 64, a, a, a); }), 2);
+}
+
 INSTANTIATE_TEST_SUITE_P(Rows, HostUntouched, testing::Values(1, 4, 40),
                          [](const auto& i) { return "rows" + std::to_string(i.param); });
 

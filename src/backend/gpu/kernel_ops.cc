@@ -43,8 +43,7 @@ int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) 
   take(s.expert_down, limits.n_rows > kFewRows ? n_pairs * limits.d_model : 0);
   take(s.parts, few * limits.n_heads * kernels::kMaxParts * (limits.head_dim + 2));
   const int64_t n_mixes = int64_t{limits.n_hc} * (2 + limits.n_hc);
-  take(s.hc_partial,
-       limits.n_rows * (groups(limits.n_hc * limits.d_model, kHcColumns) + 1) * (n_mixes + 1));
+  take(s.hc_partial, limits.n_rows * groups(limits.d_model, kHcColumns) * (n_mixes + 1));
   return at;
 }
 
@@ -102,16 +101,61 @@ void KernelOps::make_kv_rows(const RowFormat& format, int n, int rope, const flo
 
 void KernelOps::index_query(const RowFormat& format, int n, int n_heads, float* q) {
   if (format.kind != RowFormat::Kind::kIndex) return;
-  queue_.run(kernels::IndexQuery{format_of(format), q}, int64_t{n} * n_heads);
+  queue_.run(kernels::IndexQuery{format_of(format), n_heads, 0, nullptr, q}, int64_t{n} * n_heads);
 }
+
+void KernelOps::index_heads(const RowFormat& format, int n, int n_heads, int rope,
+                            const float* table, float* q) {
+  if (format.kind != RowFormat::Kind::kIndex)
+    return rope_tail(n, n_heads, format.dim, rope, table, false, q);
+  queue_.run(kernels::IndexQuery{format_of(format), n_heads, rope, table, q}, int64_t{n} * n_heads);
+}
+
+namespace {
+
+kernels::Compress compressor(const BatchRows& b, const CompressorParams& p, const float* k,
+                             const float* s) {
+  NW_CHECK(p.out.format.dim <= kernels::kMaxRow, "row of {}", p.out.format.dim);
+  return {rows_of(b),
+          p.ratio,
+          p.rope,
+          p.overlap ? 1 : 0,
+          p.rms_eps,
+          p.norm,
+          p.rope_freq,
+          ring_of(p.k_ring),
+          ring_of(p.s_ring),
+          paged_of(p.out),
+          kernels::kNoApe,
+          nullptr,
+          k,
+          s};
+}
+
+int ape_type(DType type) {
+  return type == DType::kF32    ? kernels::kApeF32
+         : type == DType::kF16  ? kernels::kApeF16
+         : type == DType::kBF16 ? kernels::kApeBf16
+                                : kernels::kNoApe;
+}
+
+}  // namespace
 
 void KernelOps::compress(const BatchRows& b, const CompressorParams& p, const float* k,
                          const float* s) {
-  NW_CHECK(p.out.format.dim <= kernels::kMaxRow, "row of {}", p.out.format.dim);
-  queue_.run(
-      kernels::Compress{rows_of(b), p.ratio, p.rope, p.overlap ? 1 : 0, p.rms_eps, p.norm,
-                        p.rope_freq, ring_of(p.k_ring), ring_of(p.s_ring), paged_of(p.out), k, s},
-      b.n_rows);
+  queue_.run(compressor(b, p, k, s), b.n_rows);
+}
+
+void KernelOps::compressor_step(const BatchRows& b, const CompressorParams& p, const Weight& ape,
+                                const float* k, float* s) {
+  kernels::Compress kernel = compressor(b, p, k, s);
+  kernel.ape_type = ape_type(ape.type);
+  kernel.ape = reinterpret_cast<const uint8_t*>(ape.data);
+  // Groups store while others read: what a window looks back to must not be overwritten.
+  const int oldest = (p.overlap ? 2 : 1) * p.ratio;
+  const bool apart = oldest + b.n_rows <= std::min(p.k_ring.capacity, p.s_ring.capacity);
+  if (kernel.ape_type == kernels::kNoApe || !apart) return Ops::compressor_step(b, p, ape, k, s);
+  queue_.run(kernel, b.n_rows);
 }
 
 void KernelOps::ring_store(const BatchRows& b, const Ring& ring, const std::byte* src) {
@@ -144,7 +188,12 @@ void KernelOps::top_k(const BatchRows& b, const IndexParams& p, const float* sco
 
 void KernelOps::attention(const BatchRows& b, const AttentionParams& p, const float* q,
                           float* out) {
-  NW_CHECK(p.head_dim <= kernels::kMaxRow, "heads of {}", p.head_dim);
+  attention_unrotated(b, p, 0, nullptr, q, out);
+}
+
+void KernelOps::attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
+                                    const float* table, const float* q, float* out) {
+  NW_CHECK(p.head_dim <= kernels::kMaxRow && p.head_dim % 2 == 0, "heads of {}", p.head_dim);
   const bool split = b.n_rows <= kFewRows;
   const kernels::AttentionView view{rows_of(b),
                                     p.n_heads,
@@ -162,14 +211,20 @@ void KernelOps::attention(const BatchRows& b, const AttentionParams& p, const fl
                                     p.sinks,
                                     q,
                                     scratch_.parts,
-                                    out};
+                                    out,
+                                    rope,
+                                    table};
   const auto launch = [&](const auto& kernel) {
     queue_.run(kernel, b.n_rows * groups(p.n_heads, kernel.kGroupHeads) *
                            (split ? int(kernels::kMaxParts) : 1));
   };
   if (!split) {
-    if (p.head_dim <= 128) return launch(kernels::Attention<1, false>{view});
-    return launch(kernels::Attention<4, false>{view});
+    if (p.head_dim <= 128)
+      launch(kernels::Attention<1, false>{view});
+    else
+      launch(kernels::Attention<4, false>{view});
+    if (rope > 0) rope_tail(b.n_rows, p.n_heads, p.head_dim, rope, table, true, out);
+    return;
   }
   NW_CHECK(p.n_heads <= limits_.n_heads && p.head_dim <= limits_.head_dim, "{} heads of {}",
            p.n_heads, p.head_dim);

@@ -72,8 +72,17 @@ class KernelOps : public Ops {
   void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                    float* out) override;
 
+  void matmuls(std::span<const Product> products, int n, const float* x) override;
   void hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,
               float* x) override;
+  void hc_next(const HcParams& done, const HcParams& next, const float* norm, int n,
+               const float* out, float* gates, float* X, float* x) override;
+  void compressor_step(const BatchRows& b, const CompressorParams& p, const Weight& ape,
+                       const float* k, float* s) override;
+  void index_heads(const RowFormat& format, int n, int n_heads, int rope, const float* table,
+                   float* q) override;
+  void attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
+                           const float* table, const float* q, float* out) override;
   void make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
                     const float* table, float* kv, std::byte* rows) override;
   void shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
@@ -84,9 +93,9 @@ class KernelOps : public Ops {
                       float* q) override;
 
  private:
-  bool fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* X,
-                float* gates, float* x);
-  void products(const Weight& w, int n_groups, int n, const float* x, float* y, bool add);
+  bool fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* out,
+                float* X, float* gates, float* x);
+  void products(std::span<const Product> products, int n_groups, int n, const float* x, bool add);
   void expert_tiles(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
                     const float* weights, float* hidden, float* y);
 

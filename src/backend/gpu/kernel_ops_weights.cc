@@ -1,4 +1,6 @@
 // Ops that read weights: the codec is chosen by stored type, width and number of rows.
+#include <array>
+
 #include "backend/gpu/kernel_ops.h"
 #include "backend/gpu/packed.h"
 #include "backend/gpu/views.h"
@@ -72,20 +74,60 @@ void KernelOps::matmul(const Weight& w, int n, const float* x, float* y) {
 }
 
 void KernelOps::grouped_matmul(const Weight& w, int n_groups, int n, const float* x, float* y) {
-  products(w, n_groups, n, x, y, false);
+  const Product product{&w, y};
+  products({&product, 1}, n_groups, n, x, false);
 }
 
-void KernelOps::products(const Weight& w, int n_groups, int n, const float* x, float* y, bool add) {
-  const Matrix m = matrix_of(w);
-  const int64_t per_group = w.n_out / n_groups;
-  with_codec(w, [&]<class C>(Use<C>) {
-    if (!add && many(n) && fits_tiles(w)) {
-      const int64_t tiles = groups(per_group, kTileOutputs) * n_groups * groups(n, kTileTokens);
-      return launch_tile<MatTile, C>(queue_, tiles, m, n_groups, n, x, y);
+// Matrices of one type share a launch.
+void KernelOps::matmuls(std::span<const Product> all, int n, const float* x) {
+  NW_CHECK(all.size() <= 32, "{} products of one input", all.size());
+  uint32_t done = 0;
+  for (size_t first = 0; first < all.size(); first++) {
+    if (done >> first & 1) continue;
+    std::array<Product, kMaxProducts> same;
+    size_t count = 0;
+    for (size_t i = first; i < all.size() && count < same.size(); i++) {
+      if ((done >> i & 1) || all[i].w->type != all[first].w->type) continue;
+      same[count++] = all[i];
+      done |= 1u << i;
     }
-    const int64_t tiles = groups(per_group, MatVec<C, 1>::kOutputs) * n_groups;
-    if (n == 1) return queue_.run(MatVec<C, 1>{m, n_groups, n, add, x, y}, tiles);
-    queue_.run(MatVec<C, 4>{m, n_groups, n, add, x, y}, tiles * groups(n, 4));
+    products(std::span(same).first(count), 1, n, x, false);
+  }
+}
+
+// All of one type and width; more than one only in one group.
+void KernelOps::products(std::span<const Product> all, int n_groups, int n, const float* x,
+                         bool add) {
+  const Weight& first = *all[0].w;
+  with_codec(first, [&]<class C>(Use<C>) {
+    if (!add && many(n) && fits_tiles(first)) {
+      for (const Product& p : all) {
+        const int64_t tiles = groups(p.w->n_out / n_groups, kTileOutputs) * n_groups;
+        launch_tile<MatTile, C>(queue_, tiles * groups(n, kTileTokens), matrix_of(*p.w), n_groups,
+                                n, x, p.y);
+      }
+      return;
+    }
+    const auto launch = [&]<int kCols>(MatVec<C, kCols> kernel) {
+      int64_t tiles = 0;
+      for (size_t i = 0; i < all.size(); i++) {
+        NW_CHECK(all[i].w->n_in == first.n_in, "inputs of {} and {}", all[i].w->n_in, first.n_in);
+        kernel.matrices[i] = matrix_of(*all[i].w);
+        kernel.outputs[i] = all[i].y;
+        kernel.n_tiles[i] =
+            static_cast<int>(groups(all[i].w->n_out / n_groups, kernel.kOutputs) * n_groups);
+        tiles += kernel.n_tiles[i];
+      }
+      kernel.n_groups = n_groups;
+      kernel.n = n;
+      kernel.add = add;
+      kernel.x = x;
+      queue_.run(kernel, tiles * groups(n, kCols));
+    };
+    if (n == 1)
+      launch(MatVec<C, 1>{});
+    else
+      launch(MatVec<C, 4>{});
   });
 }
 
@@ -113,7 +155,8 @@ void KernelOps::shared_expert(const ExpertParams& p, int n, const float* x, floa
         ExpertHidden<C>{matrix_of(p.w1), matrix_of(p.w3), 1, p.limit, x, nullptr, nullptr, gate},
         n * groups(p.w1.n_out, ExpertHidden<C>::kOutputs));
   });
-  products(p.w2, 1, n, gate, y, true);
+  const Product down_product{&p.w2, y};
+  products({&down_product, 1}, 1, n, gate, true);
 }
 
 void KernelOps::expert_tiles(const ExpertParams& p, int n, int k, const float* x,
@@ -165,17 +208,19 @@ void KernelOps::hc_post(const HcParams& p, int n, const float* out, const float*
   queue_.run(k, groups(n * p.d, k.kThreads));
 }
 
-bool KernelOps::fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* X,
-                         float* gates, float* x) {
+// `out` null: no hc_post before.
+bool KernelOps::fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* out,
+                         float* X, float* gates, float* x) {
   const bool plain =
       p.fn.type == DType::kF32 || p.fn.type == DType::kF16 || p.fn.type == DType::kBF16;
-  if (!plain || p.fn.n_in % 8 != 0) return false;
-  const int slices = static_cast<int>(groups(p.fn.n_in, HcMix<CodecF32>::kColumns));
+  if (!plain || p.d % 8 != 0) return false;
+  const int slices = static_cast<int>(groups(p.d, HcMix<CodecF32>::kColumns));
   NW_CHECK(n <= limits_.n_rows && p.n_hc <= limits_.n_hc && p.d <= limits_.d_model,
            "{} rows of {} x {}", n, p.n_hc, p.d);
   with_codec(p.fn, [&]<class C>(Use<C>) {
     if constexpr (!C::kScaled && C::kRun >= 4)
-      queue_.run(HcMix<C>{matrix_of(p.fn), slices, X, scratch_.hc_partial}, int64_t{n} * slices);
+      queue_.run(HcMix<C>{matrix_of(p.fn), p.d, p.n_hc, slices, out, gates, X, scratch_.hc_partial},
+                 int64_t{n} * slices);
   });
   queue_.run(HcFinish{view_of(p, n_mixes), slices, scratch_.hc_partial, X, norm, gates, x}, n);
   return true;
@@ -183,12 +228,21 @@ bool KernelOps::fused_hc(const HcParams& p, const float* norm, int n, int n_mixe
 
 void KernelOps::hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,
                        float* x) {
-  if (!fused_hc(p, norm, n, p.n_mixes(), X, gates, x)) Ops::hc_pre(p, norm, n, X, gates, x);
+  // Without hc_post, X is only read.
+  if (!fused_hc(p, norm, n, p.n_mixes(), nullptr, const_cast<float*>(X), gates, x))
+    Ops::hc_pre(p, norm, n, X, gates, x);
+}
+
+void KernelOps::hc_next(const HcParams& done, const HcParams& next, const float* norm, int n,
+                        const float* out, float* gates, float* X, float* x) {
+  if (!fused_hc(next, norm, n, next.n_mixes(), out, X, gates, x))
+    Ops::hc_next(done, next, norm, n, out, gates, X, x);
 }
 
 void KernelOps::hc_head(const HcParams& p, const float* norm, int n, const float* X, float* gates,
                         float* y) {
-  if (!fused_hc(p, norm, n, p.n_hc, X, gates, y)) Ops::hc_head(p, norm, n, X, gates, y);
+  if (!fused_hc(p, norm, n, p.n_hc, nullptr, const_cast<float*>(X), gates, y))
+    Ops::hc_head(p, norm, n, X, gates, y);
 }
 
 }  // namespace narwhal::gpu
