@@ -142,7 +142,22 @@ constexpr Option kOptions[] = {
      "whether /v1/messages thinks when the client does not say"},
     {"--soft-response-format", "", "serve", kFlag, "", "", "",
      "ask the model for a response format without enforcing it"},
-    {"--trace", "", "serve", kFile, "DIR", "", "", "write a file with prompt and output per turn"},
+    {"--call-retries", "", "serve", kInt, "N", "1", "",
+     "how often a block of tool calls that cannot be read is written again, from its beginning and "
+     "with its grammar enforced; 0 = it is given as text"},
+    {"--loop-breaker", "", "serve", kInt, "N", "4096", "",
+     "end a turn whose last N tokens repeat with a period of at most 64, or that makes the same "
+     "call four times in a row; 0 = never"},
+    {"--tool-reminder", "", "serve", kInt, "N", "0", "",
+     "from a depth of N tokens on, follow the results of tools by a sentence on how tools are "
+     "called; 0 = never"},
+    {"--retry-window", "", "serve", kInt, "SECONDS", "600", "",
+     "how long prompts are read on, and answers kept, for a client that left before their end and "
+     "may send the same request again; 0 = not at all"},
+    {"--trace", "", "serve", kFile, "DIR", "", "",
+     "write a file per turn: prompt, what the cache gave, output, events"},
+    {"--script", "", "serve", kFile, "FILE", "", "",
+     "for tests of clients: write what FILE says instead of sampling; see src/serve/script.h"},
     {"--quiet", "", "serve", kFlag, "", "", "", "no line per turn"},
     {"--seed", "", "serve", kInt, "N", "0", "",
      "seed when the client gives none; 0 = chosen at random"},

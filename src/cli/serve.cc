@@ -49,8 +49,17 @@ Result<serve::ServeOptions> serve_options(const Args& args, const ModelInfo& mod
   o.api.effort = render.effort;
   o.api.anthropic_thinking = args.text("--anthropic-thinking-default") == "on" && render.thinking;
   o.soft_response_format = args.flag("--soft-response-format");
+  NW_ASSIGN(o.call_retries, int_option(args, "--call-retries", 0, 16));
+  NW_ASSIGN(o.loop_tokens, int_option(args, "--loop-breaker", 0, 1 << 24));
+  NW_ASSIGN(o.tool_reminder, int_option(args, "--tool-reminder", 0, 1 << 24));
+  NW_ASSIGN(o.scheduler.retry_s, int_option(args, "--retry-window", 0, 86'400));
+  if (!args.text("--script").empty()) {
+    NW_ASSIGN(serve::Script script, serve::Script::read(args.text("--script")));
+    o.script = std::make_shared<const serve::Script>(std::move(script));
+  }
   o.trace_dir = args.text("--trace");
   o.quiet = args.flag("--quiet");
+  o.scheduler.shows_progress = !o.quiet;
   if (!o.trace_dir.empty() && ::mkdir(o.trace_dir.c_str(), 0700) != 0 && errno != EEXIST) {
     return usage(fmt::format("--trace {}: the folder cannot be made", o.trace_dir));
   }

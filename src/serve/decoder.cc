@@ -6,18 +6,34 @@
 #include <cmath>
 #include <limits>
 
+#include "base/check.h"
 #include "serve/random_id.h"
 
 namespace narwhal::serve {
 namespace {
-
-constexpr int kLoopTokens = 4096;
 
 SamplingOptions with_bans(const Vocabulary& v, const TurnRequest& r) {
   SamplingOptions o = r.sampling;
   o.banned.insert(o.banned.end(), v.banned.begin(), v.banned.end());
   if (r.tool_choice == ToolChoice::kNone) o.banned.push_back(v.controls.dsml.id);
   return o;
+}
+
+// With controls that are spelled out taken for what they name.
+std::vector<int32_t> encode_with_controls(const text::Tokenizer& t, std::string_view text) {
+  std::vector<int32_t> ids;
+  size_t at = 0;
+  const auto add = [&](std::string_view part) {
+    const auto more = t.encode(part);
+    ids.insert(ids.end(), more.begin(), more.end());
+  };
+  while (const auto match = t.find_added(text, at)) {
+    add(text.substr(at, match->begin - at));
+    ids.push_back(match->id);
+    at = match->begin + match->length;
+  }
+  add(text.substr(at));
+  return ids;
 }
 
 }  // namespace
@@ -41,23 +57,38 @@ Decoder::Decoder(const Vocabulary& vocabulary, const TurnJob& job)
       tools_(job.request.tools),
       parser_(v_.tokenizer, v_.controls,
               {.in_reasoning = began_in_reasoning_,
-               .tools = request_.tool_choice == ToolChoice::kNone ? nullptr : &tools_}),
+               .tools = request_.tool_choice == ToolChoice::kNone ? nullptr : &tools_,
+               .is_exact = request_.enforces_calls,
+               .ends_loops = request_.loop_tokens > 0}),
       sampler_(with_bans(v_, request_)),
       stops_(request_.stop),
+      enforces_calls_(request_.enforces_calls && request_.call_grammar),
+      retries_left_(request_.call_retries),
       think_closed_(!began_in_reasoning_) {
   if (request_.constraint) constraint_ = *request_.constraint;
+  if (request_.script.empty()) return;
+  if (began_in_reasoning_) forced_.push_back(v_.controls.end_think.id);
+  for (int32_t id : encode_with_controls(v_.tokenizer, request_.script)) forced_.push_back(id);
+  forced_.push_back(v_.controls.eos.id);
 }
 
 Result<int32_t> Decoder::next(std::span<const float> logits) {
   const bool in_reasoning = parser_.in_reasoning();
   NW_ASSIGN(const int32_t id, choose(logits));
   if (request_.n_logprobs >= 0) add_logprob(logits, id);
+  remember_rest(id);
   ids_.push_back(id);
   if (in_reasoning) n_reasoning_++;
   if (in_reasoning && id == v_.controls.end_think.id) think_closed_ = true;
 
   OutputEvents parsed;
   parser_.push(id, parsed);
+  NW_TRY(follow_block(id));
+  if (parser_.malformed() && rest_ && retries_left_ > 0 && std::ssize(ids_) < max_tokens_) {
+    go_back();
+    return id;
+  }
+  if (!parsed.empty()) rest_.reset();
   take(parsed);
   if (finished_) return id;
   if (parser_.done()) {
@@ -66,6 +97,54 @@ Result<int32_t> Decoder::next(std::span<const float> logits) {
     cut();
   }
   return id;
+}
+
+// The grammar of a block goes along from its control on, whoever chose the tokens.
+Status Decoder::follow_block(int32_t id) {
+  if (block_) {
+    if (!parser_.in_block() && !parser_.opens_block() && !parser_.done()) {
+      block_.reset();
+    } else if (!block_->accept(id)) {
+      return failed("the grammar of the tool calls does not allow what was chosen");
+    }
+    return ok_status();
+  }
+  if (!enforces_calls_ || id != v_.controls.dsml.id || !parser_.opens_block()) return ok_status();
+  block_ = *request_.call_grammar;
+  const bool begins = block_->accept_bytes("\n\n<") && block_->accept(id);
+  NW_CHECK(begins, "a grammar of calls begins with the opener");
+  return ok_status();
+}
+
+void Decoder::remember_rest(int32_t id) {
+  const bool may_open = parser_.at_rest() && v_.tokenizer.bytes(id).find('<') != std::string::npos;
+  // Log-probabilities were told already.
+  if (!may_open || tools_.empty() || retries_left_ == 0 || request_.n_logprobs >= 0) return;
+  rest_.emplace(parser_, ids_.size(), n_reasoning_);
+}
+
+// Back to before a block that could not be read. What is written now is sampled as before, but if
+// it is a block again, its grammar is enforced.
+void Decoder::go_back() {
+  notes_.push_back(fmt::format("{}; {} tokens written again", parser_.notes().back(),
+                               ids_.size() - rest_->n_ids));
+  parser_ = std::move(rest_->parser);
+  ids_.resize(rest_->n_ids);
+  n_reasoning_ = rest_->n_reasoning;
+  think_closed_ = !parser_.in_reasoning();
+  rest_.reset();
+  block_.reset();
+  forced_.clear();
+  runs_.fill(0);
+  retries_left_--;
+  enforces_calls_ = request_.call_grammar != nullptr;
+  went_back_ = true;
+}
+
+std::vector<std::string> Decoder::notes() const {
+  std::vector<std::string> all = notes_;
+  all.insert(all.end(), parser_.notes().begin(), parser_.notes().end());
+  return all;
 }
 
 void Decoder::cut() {
@@ -80,103 +159,6 @@ void Decoder::end(Finish finish) {
   content_out(stops_.finish());
   finished_ = true;
   finish_ = stops_.matched() ? Finish::kStopString : finish;
-}
-
-Result<int32_t> Decoder::choose(std::span<const float> logits) {
-  const text::Controls& c = v_.controls;
-  if (parser_.in_reasoning() && request_.thinking_budget >= 0 &&
-      n_reasoning_ >= request_.thinking_budget)
-    return c.end_think.id;
-  if (request_.tool_choice == ToolChoice::kRequired && !call_forced_ && !parser_.in_reasoning())
-    force_call(/*with_separator=*/true);
-  if (!request_.parallel_tool_calls && !closer_forced_ && !calls_.empty() &&
-      parser_.n_calls() > 0) {
-    closer_forced_ = true;
-    for (int32_t id : v_.tokenizer.encode("\n</")) forced_.push_back(id);
-    forced_.push_back(c.dsml.id);
-    for (int32_t id : v_.tokenizer.encode("tool_calls>")) forced_.push_back(id);
-  }
-  if (!forced_.empty()) {
-    const int32_t id = forced_.front();
-    forced_.pop_front();
-    return id;
-  }
-  if (!names_.empty()) return choose_name(logits);
-  if (parser_.structural()) return most_likely(logits);
-  if (constraint_ && !parser_.in_reasoning() && !parser_.in_block())
-    return choose_constrained(logits);
-  NW_ASSIGN(const int32_t id, sampler_.sample(logits));
-  sampler_.accept(id);
-  // A turn that ends inside its reasoning would be empty: the first time, the answer is asked for.
-  if (parser_.in_reasoning() && c.ends_turn(id) && !eos_replaced_) {
-    eos_replaced_ = true;
-    return c.end_think.id;
-  }
-  return id;
-}
-
-Result<int32_t> Decoder::most_likely(std::span<const float> logits) const {
-  int32_t best = -1;
-  const auto n = std::min<int64_t>(std::ssize(logits), std::ssize(v_.is_banned));
-  for (int32_t id = 0; id < n; id++) {
-    if (!v_.is_banned[id] && (best < 0 || logits[id] > logits[best])) best = id;
-  }
-  if (best < 0 || std::isnan(logits[best])) return failed("no token can be chosen: bad logits");
-  return best;
-}
-
-// The block up to the tool's name is given; the name is chosen among those allowed.
-void Decoder::force_call(bool with_separator) {
-  call_forced_ = true;
-  const auto push = [&](std::string_view text) {
-    for (int32_t id : v_.tokenizer.encode(text)) forced_.push_back(id);
-  };
-  push(with_separator ? "\n\n<" : "<");
-  forced_.push_back(v_.controls.dsml.id);
-  push("tool_calls>\n<");
-  forced_.push_back(v_.controls.dsml.id);
-  // Name and its surroundings are one run of text; what all names share comes first.
-  for (const std::string& name :
-       request_.allowed_tools.empty() ? tools_.names() : request_.allowed_tools)
-    names_.push_back(v_.tokenizer.encode(fmt::format("invoke name=\"{}\">\n", name)));
-  name_at_ = 0;
-}
-
-int32_t Decoder::choose_name(std::span<const float> logits) {
-  int32_t best = -1;
-  for (const auto& name : names_) {
-    const int32_t id = name[name_at_];
-    if (best < 0 || logits[id] > logits[best]) best = id;
-  }
-  std::erase_if(names_, [&](const auto& name) { return name[name_at_] != best; });
-  name_at_++;
-  // No encoding is the beginning of another: each ends with the only line feed of the name.
-  if (name_at_ == names_.front().size()) names_.clear();
-  return best;
-}
-
-// A token that the format allows; or, in front of it, the one that begins a call.
-Result<int32_t> Decoder::choose_constrained(std::span<const float> logits) {
-  constexpr float kNever = -std::numeric_limits<float>::infinity();
-  const std::vector<int32_t> separator = v_.tokenizer.encode("\n\n");
-  const bool may_call = content_tokens_ == 0 && !tools_.empty() && separator.size() == 1 &&
-                        request_.tool_choice == ToolChoice::kAuto;
-  const std::span<const uint64_t> mask = constraint_->mask();
-  masked_.assign(logits.begin(), logits.end());
-  for (int32_t id = 0; id < std::ssize(masked_); id++) {
-    const bool allowed = static_cast<size_t>(id) / 64 < mask.size() && test_bit(mask, id);
-    if (!allowed && !(may_call && id == separator[0])) masked_[id] = kNever;
-  }
-  NW_ASSIGN(const int32_t id, sampler_.sample(masked_));
-  sampler_.accept(id);
-  content_tokens_++;
-  if (may_call && id == separator[0] && !constraint_->allows(id)) {
-    constraint_.reset();  // it will be a call, not a document
-    force_call(/*with_separator=*/false);
-  } else if (!constraint_->accept(id)) {
-    return failed("the response format does not allow what was sampled");
-  }
-  return id;
 }
 
 void Decoder::content_out(std::string text) {
@@ -244,10 +226,14 @@ void Decoder::add_logprob(std::span<const float> logits, int32_t id) {
 
 // Low-bit weights sometimes repeat for ever.
 bool Decoder::loops(int32_t id) {
+  if (request_.loop_tokens <= 0) return false;
   const size_t n = ids_.size();
   for (size_t p = 1; p < runs_.size(); p++) {
     runs_[p] = n > p && ids_[n - 1 - p] == id ? runs_[p] + 1 : 0;
-    if (runs_[p] >= kLoopTokens) return true;
+    if (runs_[p] >= request_.loop_tokens) {
+      notes_.push_back(fmt::format("{} tokens repeat with a period of {}", runs_[p], p));
+      return true;
+    }
   }
   return false;
 }

@@ -5,6 +5,7 @@
 //   while (!decoder.finished()) {
 //     NW_ASSIGN(int32_t id, decoder.next(logits));   // append it to the session
 //     take(decoder.events());
+//     if (decoder.went_back()) ...                   // the session must hold prompt and ids()
 //   }
 //
 // One thread at a time.
@@ -16,6 +17,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "narwhal/sampler.h"
@@ -46,6 +49,9 @@ class Decoder {
   Result<int32_t> next(std::span<const float> logits);
   // The output ends here, because nothing more fits.
   void cut();
+  // Whether the last next() took tokens back to write a malformed block again; no event had told
+  // of them. ids() is what is left. Reading it resets it.
+  bool went_back() { return std::exchange(went_back_, false); }
 
   bool finished() const { return finished_; }
   Finish finish() const { return finish_; }
@@ -56,7 +62,8 @@ class Decoder {
   const std::vector<int32_t>& ids() const { return ids_; }
   int64_t n_reasoning() const { return n_reasoning_; }
   uint64_t seed() const { return sampler_.seed(); }
-  const std::vector<std::string>& notes() const { return parser_.notes(); }
+  // Sentences on what was repaired or given up, for the log.
+  std::vector<std::string> notes() const;
 
   // The answer so far, for turn memory.
   const std::string& content() const { return content_; }
@@ -64,11 +71,21 @@ class Decoder {
   text::SampledTurn sampled() const;
 
  private:
+  // decoder_choose.cc
   Result<int32_t> choose(std::span<const float> logits);
-  Result<int32_t> most_likely(std::span<const float> logits) const;
+  Result<int32_t> choose_freely(std::span<const float> logits);
+  Result<int32_t> choose_in_block(std::span<const float> logits);
+  Result<int32_t> choose_in_format(std::span<const float> logits);
   int32_t choose_name(std::span<const float> logits);
-  Result<int32_t> choose_constrained(std::span<const float> logits);
+  Result<int32_t> most_likely(std::span<const float> logits) const;
+  Result<int32_t> sample(std::span<const float> logits);
+  void mask(std::span<const float> logits, std::span<const uint64_t> allowed);
+  void force(std::string_view text);
   void force_call(bool with_separator);
+
+  Status follow_block(int32_t id);
+  void remember_rest(int32_t id);
+  void go_back();
   void take(const OutputEvents& parsed);
   void content_out(std::string text);
   void add_logprob(std::span<const float> logits, int32_t id);
@@ -84,11 +101,23 @@ class Decoder {
   Sampler sampler_;
   StopStrings stops_;
   std::optional<Constraint> constraint_;  // of the content
+  std::optional<Constraint> block_;       // of the block of calls that is being written
+  bool enforces_calls_;
   std::vector<float> masked_;
   std::deque<int32_t> forced_;
   std::vector<std::vector<int32_t>> names_;  // continuations of the allowed names, as ids
   size_t name_at_ = 0;
   bool call_forced_ = false, closer_forced_ = false, eos_replaced_ = false;
+
+  // Before the token with the last "<" that may begin a block; nothing was told since.
+  struct Rest {
+    TurnParser parser;
+    size_t n_ids;
+    int64_t n_reasoning;
+  };
+  std::optional<Rest> rest_;
+  int retries_left_;
+  bool went_back_ = false;
 
   std::vector<TurnEvent> events_;
   std::vector<int32_t> ids_;
@@ -96,6 +125,7 @@ class Decoder {
   std::vector<text::ToolCall> calls_;
   int64_t n_reasoning_ = 0, content_tokens_ = 0;
   bool think_closed_ = false;
+  std::vector<std::string> notes_;
   std::array<int, 65> runs_{};  // [p]: how long the output has repeated with period p
   bool finished_ = false;
   Finish finish_ = Finish::kStop;

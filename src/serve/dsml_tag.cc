@@ -156,4 +156,19 @@ Header match_header(std::string_view s, size_t at) {
   }
 }
 
+size_t n_blanks(std::string_view s) { return std::min(s.find_first_not_of(" \t\r\n"), s.size()); }
+
+Fit fit_closers(std::string_view s) {
+  for (;;) {
+    s.remove_prefix(n_blanks(s));
+    if (s.empty()) return Fit::kMaybe;
+    const Tag tag = match_plain_tag(s);
+    if (tag.fit != Fit::kYes) return tag.fit;
+    if (!tag.close) return Fit::kNo;
+    // The value's own closer comes after all, so what was spelled out before is text.
+    if (tag.real) return tag.word == Tag::kParameter ? Fit::kNo : Fit::kYes;
+    s.remove_prefix(tag.end);
+  }
+}
+
 }  // namespace narwhal::serve

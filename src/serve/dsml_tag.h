@@ -38,4 +38,11 @@ struct Header {
 };
 Header match_header(std::string_view s, size_t at);
 
+// How much white space `s` begins with.
+size_t n_blanks(std::string_view s);
+
+// Whether `s` is closers of any spelling and blanks, nothing else, up to its end (kMaybe) or to a
+// closer made with the control.
+Fit fit_closers(std::string_view s);
+
 }  // namespace narwhal::serve

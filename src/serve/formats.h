@@ -1,7 +1,8 @@
-// Response formats ready to constrain sampling, kept so that a schema is compiled, and its masks
-// computed, once.
+// Response formats and tool calls ready to constrain sampling, kept so that a schema is compiled,
+// and its masks computed, once.
 #pragma once
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include "base/json.h"
 #include "grammar/constraint.h"
 #include "narwhal/status.h"
+#include "serve/turn.h"
 #include "text/tokenizer.h"
 
 namespace narwhal::serve {
@@ -24,11 +26,19 @@ class Formats {
   // enforced.
   Result<std::shared_ptr<const Constraint>> compile(const Json& schema);
 
+  // Sets the request's call_grammar and enforces_calls from its tools. A strict tool whose schema
+  // cannot be enforced is kBadInput: "tools[2].parameters: ..." naming the keyword.
+  Status add_call_grammar(TurnRequest& request, int32_t dsml);
+
  private:
+  using Made = std::shared_ptr<const Constraint>;
+  using Compile = std::function<Result<std::shared_ptr<const Grammar>>()>;
+  Result<Made> find_or_make(std::string key, const Compile& compile);
+
   const text::Tokenizer& tokenizer_;
   std::mutex mutex_;
-  std::shared_ptr<const TokenTrie> trie_;  // made when first needed
-  std::list<std::pair<std::string, std::shared_ptr<const Constraint>>> kept_;  // newest first
+  std::shared_ptr<const TokenTrie> trie_;         // made when first needed
+  std::list<std::pair<std::string, Made>> kept_;  // newest first
 };
 
 }  // namespace narwhal::serve

@@ -30,6 +30,7 @@ void LiveTurns::add(Scheduler& scheduler, std::shared_ptr<Exchange> exchange,
     live_.erase(at);
     scheduler.wake();
   });
+  exchange->on_receipt([turn](bool taken) { taken ? turn->set_delivered() : turn->cancel(); });
   exchange->on_tick([this, &scheduler, key] { tick(scheduler, key); });
   Live& live = live_[key];
   live = {exchange, std::move(turn), std::move(form), Clock::now()};

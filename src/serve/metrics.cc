@@ -68,6 +68,11 @@ std::string Metrics::text(const KvStats* store) const {
   add("steps_total", "counter", "Steps of the model.", n(steps));
   add("repaired_calls_total", "counter", "Turns with tool calls that had to be repaired.",
       n(repaired_calls));
+  add("rewritten_blocks_total", "counter", "Malformed blocks of calls that were written again.",
+      n(rewritten_blocks));
+  add("resumed_total", "counter", "Answers that a repeated request took up again.", n(resumed));
+  add("sampling_seconds_total", "counter", "Time between steps: choosing tokens, telling of them.",
+      n(sampling_us) / 1e6);
   out +=
       "# HELP narwhal_first_token_seconds Time from arrival to the first token.\n"
       "# TYPE narwhal_first_token_seconds histogram\n";

@@ -5,9 +5,11 @@
 
 #include "serve/http/access.h"
 #include "serve/prompter.h"
+#include "serve/reminder.h"
 #include "serve/routes.h"
 #include "serve/stop_strings.h"
 #include "serve/turn_memory.h"
+#include "text/test_vocab.h"
 
 namespace narwhal::serve {
 namespace {
@@ -178,6 +180,40 @@ TEST(Arrange, SystemTextsLeadOrBecomeReminders) {
   EXPECT_EQ(m[2].message.content, "<system-reminder>\nC\n</system-reminder>");
   std::vector<ChatMessage> lonely = {{{.role = Role::kSystem, .content = "A"}}};
   EXPECT_FALSE(arrange_messages(lonely).ok());
+}
+
+TEST(Reminder, StandsAfterDeepToolResultsAndStays) {
+  const auto tokenizer = *text::Tokenizer::create(text::tiny_vocab());
+  TurnRequest request;
+  request.tools.push_back(*Json::parse(R"({"name": "bash"})"));
+  const auto add = [&](text::Role role, std::string content) {
+    request.messages.push_back({{.role = role, .content = std::move(content)}});
+  };
+  const auto shape = [&](int64_t depth) {
+    TurnRequest copy = request;
+    add_reminders(copy, depth, tokenizer);
+    std::string out;
+    for (const ChatMessage& m : copy.messages) out += "suat"[static_cast<int>(m.message.role)];
+    return out;
+  };
+  static_assert(static_cast<int>(text::Role::kTool) == 3);
+  add(text::Role::kUser, "question");
+  add(text::Role::kAssistant, "");
+  add(text::Role::kTool, "short");
+  EXPECT_EQ(shape(0), "uat");
+  EXPECT_EQ(shape(1), "uats");
+  EXPECT_EQ(shape(500), "uat");
+  add(text::Role::kAssistant, "");
+  add(text::Role::kTool, std::string(1000, '.') + " and more words to count");
+  add(text::Role::kTool, "second");
+  EXPECT_EQ(shape(5), "uatsatts") << "one for each group";
+  EXPECT_EQ(shape(30), "uatatts") << "only from that depth on";
+  add(text::Role::kUser, "next");
+  EXPECT_EQ(shape(30), "uatattsu") << "and it stays when the conversation goes on";
+  request.tool_choice = ToolChoice::kNone;
+  EXPECT_EQ(shape(30), "uatattu");
+  request.tools.clear();
+  EXPECT_EQ(shape(30), "uatattu");
 }
 
 }  // namespace

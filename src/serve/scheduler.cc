@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "base/json.h"
 #include "base/prefix.h"
 #include "kvstore/kv_store.h"
 #include "serve/random_id.h"
 #include "serve/respell.h"
+#include "text/detokenizer.h"
 
 namespace narwhal::serve {
 namespace {
@@ -33,6 +36,7 @@ Scheduler::Scheduler(Engine& engine, const Vocabulary& vocabulary, TurnMemory& m
       log_(std::move(log)),
       view_(options.n_sessions),
       slots_(options.n_sessions),
+      unclaimed_({.seconds = options.retry_s}),
       thread_([this] { loop(); }) {}
 
 Scheduler::~Scheduler() { stop(); }
@@ -90,16 +94,19 @@ void Scheduler::loop() {
       poked_ = false;
       if (stop_) break;
     }
+    const auto before = Clock::now();
+    const int64_t in_steps = metrics_.busy_us;
     drop_cancelled();
     admit();
-    if (!step()) {
+    const bool stepped = step();
+    deliver();
+    metrics_.sampling_us += static_cast<int64_t>(1000 * ms_between(before, Clock::now())) -
+                            (metrics_.busy_us - in_steps);
+    if (!stepped) {
       // Every turn waits for its reader or for a session.
-      deliver();
       std::unique_lock lock(mutex_);
       wake_.wait_for(lock, std::chrono::milliseconds(20), [&] { return stop_ || poked_; });
-      continue;
     }
-    deliver();
   }
   for (Slot& slot : slots_) {
     if (slot.session) keep(slot);
@@ -136,27 +143,59 @@ void Scheduler::drop_cancelled() {
   for (auto at = runs_.begin(); at != runs_.end();) {
     Run& run = *at++;
     if (run.orphan) {
-      if (ms_between(run.orphaned, now) > 1000.0 * options_.orphan_s) remove(run);
-      continue;
+      if (ms_between(run.orphaned, now) > 1000.0 * options_.retry_s) remove(run);
+    } else if (run.turn->cancelled()) {
+      metrics_.cancelled++;
+      leave(run);
     }
-    if (!run.turn->cancelled()) continue;
-    metrics_.cancelled++;
-    if (run.prefilling()) {
-      run.orphan = true;
-      run.orphaned = now;
-      log_(*run.turn,
-           fmt::format("client left at {} of {} prompt tokens; reading on", run.at,
-                       run.prompt.size()),
-           nullptr);
-      continue;
-    }
-    log_(*run.turn, fmt::format("client left after {} tokens", run.decoder->ids().size()),
-         run.decoder.get());
-    remove(run);
   }
 }
 
+// The client has gone: prompts are read on for its next attempt, what was written is kept for it.
+void Scheduler::leave(Run& run) {
+  if (run.decoder) {
+    log(run, fmt::format("client left after {} tokens", run.decoder->ids().size()));
+    run.prompt.resize(run.n_prompt);
+    unclaimed_.keep({run.turn, run.origin, std::move(run.prompt), std::move(run.decoder),
+                     std::move(run.told), run.key},
+                    Clock::now());
+    return remove(run);
+  }
+  log(run,
+      fmt::format("client left at {} of {} prompt tokens; reading on", run.at, run.prompt.size()));
+  run.orphan = true;
+  run.orphaned = Clock::now();
+}
+
+// Turns whose answer is there already need no session.
+void Scheduler::give_finished() {
+  std::vector<std::shared_ptr<Turn>> turns;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    std::erase_if(queue_, [&](const Queued& q) {
+      if (!unclaimed_.has_finished(q.turn->job, now)) return false;
+      turns.push_back(q.turn);
+      return true;
+    });
+    metrics_.queued = std::ssize(queue_);
+  }
+  for (const auto& turn : turns) {
+    auto answer = unclaimed_.take(turn->job, Clock::now());
+    if (!answer) continue;
+    answer->turn = turn;
+    std::vector<TurnEvent> events = answer->told;
+    for (TurnEvent& e : events) e.usage.cached = e.usage.prompt;
+    turn->put(events);
+    metrics_.resumed++;
+    log_({*turn, "the answer was finished after its client had left; given again", "", {}, {}});
+    unclaimed_.keep(*std::move(answer), Clock::now());
+  }
+  if (!turns.empty()) notify_(std::move(turns));
+}
+
 void Scheduler::admit() {
+  give_finished();
   for (;;) {
     Queued queued;
     Slot* slot = nullptr;
@@ -172,7 +211,9 @@ void Scheduler::admit() {
     }
     const auto turn = queued.turn;
     if (slot->run) remove(*slot->run);  // an orphan
-    if (const Status status = start(std::move(queued), *slot); !status.ok()) {
+    if (const Status status =
+            start(std::move(queued), *slot, unclaimed_.take(turn->job, Clock::now()));
+        !status.ok()) {
       std::vector<TurnEvent> events = {{.kind = TurnEvent::kFailed, .text = status.message()}};
       turn->put(events);
       metrics_.failed++;
@@ -223,7 +264,7 @@ Scheduler::Slot* Scheduler::pick_slot(std::span<const int32_t> prompt) {
   return best;
 }
 
-Status Scheduler::start(Queued queued, Slot& slot) {
+Status Scheduler::start(Queued queued, Slot& slot, std::optional<UnclaimedAnswer> written) {
   if (!slot.session) {
     NW_ASSIGN(slot.session, engine_.new_session());
   }
@@ -231,20 +272,41 @@ Status Scheduler::start(Queued queued, Slot& slot) {
   run.arrived = queued.since;
   run.started = Clock::now();
   run.session = slot.session.get();
-  run.prompt = queued.turn->job.tokens;
-  run.marks = queued.turn->job.marks;
-  spell(run);
-  std::string parting = difference(run);
+  run.turn = std::move(queued.turn);
+  if (written) {
+    metrics_.resumed++;
+    run.origin = std::move(written->origin);
+    run.decoder = std::move(written->decoder);
+    run.told = std::move(written->told);
+    run.key = std::move(written->key);
+    run.prompt = std::move(written->prompt);
+    run.n_prompt = std::ssize(run.prompt);
+    run.prompt.insert(run.prompt.end(), run.decoder->ids().begin(), run.decoder->ids().end());
+  } else {
+    run.origin = run.turn;
+    run.key = random_hex(16);
+    run.prompt = run.turn->job.tokens;
+    run.marks = run.turn->job.marks;
+    spell(run);
+    run.n_prompt = std::ssize(run.prompt);
+  }
+  const std::string before = explain_reuse(run, slot);
   NW_ASSIGN(run.reuse, run.session->resume(run.prompt));
   run.at = std::ssize(run.session->tokens());
-  if (10 * run.at < 9 * std::ssize(run.prompt)) run.note = std::move(parting);
-  run.turn = std::move(queued.turn);
-  run.key = random_hex(16);
-  run.events.push_back({.kind = TurnEvent::kStarted,
-                        .usage = {.prompt = std::ssize(run.prompt), .cached = run.at},
-                        .key = run.key});
-  metrics_.prompt_tokens += std::ssize(run.prompt);
-  metrics_.cached_tokens += run.at;
+  run.reuse.n_tokens = std::min(run.at, run.n_prompt);
+  run.cache = fmt::format("{} of {} tokens reused from {}; {}", run.at, run.prompt.size(),
+                          source_name(run.reuse), before);
+  const TurnEvent started{.kind = TurnEvent::kStarted,
+                          .usage = {.prompt = run.n_prompt, .cached = run.reuse.n_tokens},
+                          .key = run.key};
+  if (run.told.empty()) {
+    run.events.push_back(started);
+  } else {
+    run.told.front() = started;
+    run.events = std::exchange(run.told, {});
+  }
+  metrics_.prompt_tokens += run.n_prompt;
+  metrics_.cached_tokens += run.reuse.n_tokens;
   runs_.push_back(std::move(run));
   slot.run = &runs_.back();
   slot.used = Clock::now();
@@ -283,14 +345,25 @@ void Scheduler::spell(Run& run) const {
   run.prompt = std::move(prompt);
 }
 
-// Where the prompt parts from the session that it is to go on with.
-std::string Scheduler::difference(const Run& run) const {
-  constexpr int64_t kExcerpt = 8;
-  const int64_t at = common_prefix(run.session->tokens(), run.prompt), n = std::ssize(run.prompt);
-  if (at == 0 || at == n || at == std::ssize(run.session->tokens())) return "";
-  const auto excerpt = std::span(run.prompt).subspan(at, std::min(kExcerpt, n - at));
-  return fmt::format("new from token {}: {}", at,
-                     json_quote(text::to_utf8(engine_.tokenizer()->decode(excerpt))));
+std::string_view Scheduler::source_name(const Reuse& reuse) {
+  constexpr std::string_view kNames[] = {"nothing", "session", "memory", "disk"};
+  return kNames[static_cast<size_t>(reuse.source)];
+}
+
+// What the session has, and where the prompt parts from it.
+std::string Scheduler::explain_reuse(const Run& run, const Slot& slot) const {
+  const std::span<const int32_t> held = run.session->tokens(), prompt = run.prompt;
+  std::string out = fmt::format("session {} of {} held {}", &slot - slots_.data() + 1,
+                                slots_.size(), held.size());
+  const int64_t at = common_prefix(held, prompt);
+  if (at == 0 || at == std::ssize(held) || at == std::ssize(prompt)) return out;
+  const auto excerpt = [&](std::span<const int32_t> ids) {
+    constexpr int64_t kExcerpt = 8;
+    const auto piece = ids.subspan(at, std::min(kExcerpt, std::ssize(ids) - at));
+    return json_quote(text::to_utf8(vocabulary_.tokenizer.decode(piece)));
+  };
+  return out +
+         fmt::format("; new from token {}: {} where it had {}", at, excerpt(prompt), excerpt(held));
 }
 
 // What the session holds can be returned to, by its tokens and by its text.
@@ -309,196 +382,9 @@ void Scheduler::remove(Run& run) {
     slot.used = Clock::now();
     keep(slot);
   }
+  if (progress_of_ == &run) progress_.reset();
   runs_.remove_if([&](const Run& r) { return &r == &run; });
   metrics_.running = std::ssize(runs_);
-}
-
-// ---- a step
-
-// Prompts take turns: the oldest, then the one with the least left, and so on. Prompts whose client
-// has gone wait for all others.
-Scheduler::Run* Scheduler::pick_prefill() {
-  Run* oldest = nullptr;
-  Run* shortest = nullptr;
-  const auto left = [](const Run& r) { return std::ssize(r.prompt) - r.at; };
-  for (const bool orphans : {false, true}) {
-    for (Run& run : runs_) {
-      if (!run.prefilling() || run.orphan != orphans) continue;
-      if (!oldest) oldest = &run;
-      if (!shortest || left(run) < left(*shortest)) shortest = &run;
-    }
-    if (oldest) break;
-  }
-  return n_steps_ % 2 == 0 ? oldest : shortest;
-}
-
-// How many prompt tokens fit beside the writing turns.
-int64_t Scheduler::piece_of(const Run& run, int n_decoding) const {
-  constexpr double kFirstGuess = 16, kLeast = 4;
-  const int64_t room = engine_.max_step_tokens() - n_decoding;
-  int64_t n = room;
-  if (n_decoding > 0) {
-    const double fits =
-        prefill_ms_ > 0 ? (options_.stretch - 1) * decode_ms_ / prefill_ms_ : kFirstGuess;
-    n = std::min(room, static_cast<int64_t>(std::max(kLeast, fits)));
-  }
-  int64_t end = std::ssize(run.prompt);
-  for (const PromptMark& mark : run.marks) {
-    if (mark.position > run.at) end = std::min(end, mark.position);
-  }
-  return run.session->next_cut(end - run.at, n);
-}
-
-bool Scheduler::step() {
-  std::vector<Engine::Append> parts;
-  std::vector<Run*> parts_of;
-  const int max_tokens = engine_.max_step_tokens();
-  for (Run& run : runs_) {
-    if (run.prefilling() || run.turn->backlog > options_.max_backlog) continue;
-    if (std::ssize(parts) >= max_tokens - 1) break;
-    parts.push_back({run.session, {&run.next, 1}, true});
-    parts_of.push_back(&run);
-  }
-  const int n_decoding = static_cast<int>(parts.size());
-  int64_t n_prefill = 0;
-  if (Run* run = pick_prefill()) {
-    n_prefill = piece_of(*run, n_decoding);
-    const bool whole = run->at + n_prefill == std::ssize(run->prompt);
-    parts.push_back({run->session, std::span(run->prompt).subspan(run->at, n_prefill), whole});
-    parts_of.push_back(run);
-  }
-  if (parts.empty()) return false;
-
-  const auto before = Clock::now();
-  const Status status = engine_.step(parts);
-  const double ms = ms_between(before, Clock::now());
-  n_steps_++;
-  metrics_.steps++;
-  metrics_.busy_us += static_cast<int64_t>(ms * 1000);
-  if (!status.ok()) {
-    // Without memory, the prompt gives way; whatever else happens concerns all of them.
-    if (status.code() == Code::kNoMemory && n_prefill > 0 && n_decoding > 0)
-      parts_of.erase(parts_of.begin(), parts_of.end() - 1);
-    for (Run* run : parts_of) fail(*run, status.message());
-    return true;
-  }
-  learn(ms, n_decoding, n_prefill);
-  if (n_prefill > 0) parts_of.back()->at += n_prefill;
-  for (Run* run : parts_of) advance(*run);
-  // Turns move to the back in the order they were served, so that none is always left out.
-  if (std::ssize(runs_) > max_tokens) runs_.splice(runs_.end(), runs_, runs_.begin());
-  update_view();
-  return true;
-}
-
-// Moving averages that piece_of() plans with.
-void Scheduler::learn(double ms, int n_decoding, int64_t n_prefill) {
-  const auto move = [](double& average, double value, double weight) {
-    average = average > 0 ? average + weight * (value - average) : value;
-  };
-  if (n_prefill == 0) {
-    move(decode_ms_, ms, 0.1);
-  } else if (n_decoding == 0) {
-    if (n_prefill >= 16) move(prefill_ms_, ms / double(n_prefill), 0.3);
-  } else if (decode_ms_ > 0) {
-    const double more = std::max(ms - decode_ms_, 0.1 * ms);
-    move(prefill_ms_, more / double(n_prefill), 0.1);
-  } else {
-    decode_ms_ = ms / 2;
-  }
-}
-
-void Scheduler::advance(Run& run) {
-  if (!run.prefilling()) return sampled(run);
-  for (const PromptMark& mark : run.marks) {
-    if (mark.position == run.at) run.session->mark(mark.why);
-  }
-  if (run.at < std::ssize(run.prompt)) return;
-  if (run.orphan) return remove(run);
-  run.first_token = Clock::now();
-  metrics_.prefill_us += static_cast<int64_t>(1000 * ms_between(run.started, run.first_token));
-  metrics_.observe_first_token(ms_between(run.arrived, run.first_token) / 1000);
-  run.decoder = std::make_unique<Decoder>(vocabulary_, run.turn->job);
-  if (run.turn->job.request.prefill_only) return end(run);
-  sampled(run);
-}
-
-// The session has logits: the next token.
-void Scheduler::sampled(Run& run) {
-  const auto id = run.decoder->next(run.session->logits());
-  if (!id.ok()) return fail(run, id.status().message());
-  run.next = *id;
-  metrics_.generated_tokens++;
-  if (!run.decoder->finished() && std::ssize(run.session->tokens()) >= run.session->n_ctx())
-    run.decoder->cut();
-  for (TurnEvent& e : run.decoder->events()) run.events.push_back(std::move(e));
-  if (run.decoder->finished()) end(run);
-}
-
-void Scheduler::end(Run& run) {
-  const TurnJob& job = run.turn->job;
-  const Decoder& d = *run.decoder;
-  const auto now = Clock::now();
-  TurnEvent done{.kind = TurnEvent::kDone};
-  done.finish = d.finish();
-  done.text = d.stop_string();
-  done.usage = {std::ssize(run.prompt), run.reuse.n_tokens, std::ssize(d.ids()), d.n_reasoning()};
-  done.timings = {ms_between(run.arrived, run.started), ms_between(run.started, run.first_token),
-                  ms_between(run.first_token, now)};
-  // Past a stop string the tokens say more than the client has seen.
-  if (d.finish() != Finish::kStopString && !d.ids().empty() && job.request.prompt.empty())
-    memory_.add(job.history, run.key, d.content(), d.calls(), d.sampled());
-  metrics_.decode_us += static_cast<int64_t>(1000 * done.timings.decode_ms);
-  metrics_.completed++;
-  if (!d.notes().empty()) metrics_.repaired_calls++;
-  constexpr const char* kNames[] = {"stop", "stop string", "tool calls", "length"};
-  constexpr const char* kSources[] = {"nothing", "session", "memory", "disk"};
-  std::string line = fmt::format(
-      "prompt {} (reused {} from {}), written {}, {}; queue {:.0f} ms, prefill {:.0f} ms, "
-      "decode {:.0f} ms ({:.1f} tok/s)",
-      done.usage.prompt, done.usage.cached, kSources[static_cast<int>(run.reuse.source)],
-      done.usage.completion, kNames[static_cast<int>(done.finish)], done.timings.queue_ms,
-      done.timings.prefill_ms, done.timings.decode_ms,
-      done.timings.decode_ms > 0 ? 1000 * double(done.usage.completion - 1) / done.timings.decode_ms
-                                 : 0.0);
-  if (!run.note.empty()) line += "; " + run.note;
-  for (const std::string& note : d.notes()) line += "; " + note;
-  log_(*run.turn, line, &d);
-  run.events.push_back(std::move(done));
-  run.turn->put(run.events);
-  notify_({run.turn});
-  remove(run);
-}
-
-void Scheduler::fail(Run& run, const std::string& why) {
-  metrics_.failed++;
-  log_(*run.turn, fmt::format("failed: {}", why), run.decoder.get());
-  run.events.push_back({.kind = TurnEvent::kFailed, .text = why});
-  run.turn->put(run.events);
-  notify_({run.turn});
-  remove(run);
-}
-
-void Scheduler::deliver() {
-  std::vector<std::shared_ptr<Turn>> turns;
-  for (Run& run : runs_) {
-    if (run.events.empty() || run.orphan) continue;
-    run.turn->put(run.events);
-    turns.push_back(run.turn);
-  }
-  if (!turns.empty()) notify_(std::move(turns));
-}
-
-void Scheduler::update_view() {
-  const std::lock_guard lock(mutex_);
-  for (size_t i = 0; i < slots_.size(); i++) {
-    const Run* run = slots_[i].run;
-    view_[i] = {.busy = run != nullptr,
-                .prefilling = run && run->prefilling(),
-                .n_tokens = slots_[i].session ? std::ssize(slots_[i].session->tokens()) : 0,
-                .n_prompt = run ? std::ssize(run->prompt) : 0,
-                .n_written = run && run->decoder ? std::ssize(run->decoder->ids()) : 0};
-  }
 }
 
 }  // namespace narwhal::serve

@@ -3,7 +3,8 @@
 // A step holds the next token of every turn that is writing, and a piece of one prompt, as large as
 // lets the writers go on almost as if it were not there. Sessions are reused by the longest common
 // prefix; a turn whose client has gone while its prompt was read is read on while nobody else needs
-// its session, so that the client's next attempt finds the work done.
+// its session, so that the client's next attempt finds the work done. What was written when a
+// client leaves is kept (unclaimed.h): the same request goes on from there.
 //
 // submit(), slots() and stop() may be called from any thread.
 #pragma once
@@ -16,15 +17,18 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "base/progress.h"
 #include "narwhal/engine.h"
 #include "serve/decoder.h"
 #include "serve/metrics.h"
 #include "serve/turn.h"
 #include "serve/turn_memory.h"
+#include "serve/unclaimed.h"
 
 namespace narwhal::serve {
 
@@ -33,7 +37,8 @@ struct SchedulerOptions {
   int max_queue = 64;    // turns that wait
   double stretch = 2.0;  // a step with a piece of prompt may take so many times longer
   size_t max_backlog = size_t{1} << 20;  // bytes a reader may be behind before its turn pauses
-  int orphan_s = 600;                    // how long a prompt is read on without its client
+  int retry_s = 600;                     // how long work goes on or is kept for a client that left
+  bool shows_progress = false;           // of prompts, on a terminal
 };
 
 // What /slots shows of a session.
@@ -46,8 +51,15 @@ class Scheduler {
  public:
   // Called on the scheduler's thread with the turns that have new events.
   using Notify = std::function<void(std::vector<std::shared_ptr<Turn>>)>;
-  // Called on the scheduler's thread when a turn is over, with a line for the log.
-  using Log = std::function<void(const Turn&, const std::string& line, const Decoder*)>;
+  // Called on the scheduler's thread when a turn is over.
+  struct Record {
+    const Turn& turn;
+    std::string line;                 // for the log
+    std::string cache;                // how the session was chosen; empty before that
+    std::span<const int32_t> ids;     // written
+    std::span<const TurnEvent> told;  // neighbouring pieces joined
+  };
+  using Log = std::function<void(const Record&)>;
 
   Scheduler(Engine& engine, const Vocabulary& vocabulary, TurnMemory& memory, Metrics& metrics,
             SchedulerOptions options, Notify notify, Log log);
@@ -71,18 +83,21 @@ class Scheduler {
   };
   struct Run {
     std::shared_ptr<Turn> turn;
-    std::vector<int32_t> prompt;  // the turn's, perhaps in the tokens of a state
+    std::vector<int32_t> prompt;  // the turn's, perhaps in the tokens of a state; then what was
+                                  // written, where that must be read again
+    int64_t n_prompt = 0;         // without the latter
     std::vector<PromptMark> marks;
     Session* session = nullptr;
-    int64_t at = 0;  // prompt tokens that are in the session
+    int64_t at = 0;                // prompt tokens that are in the session
+    std::shared_ptr<Turn> origin;  // whose request the decoder refers to
     std::unique_ptr<Decoder> decoder;
     int32_t next = -1;  // sampled, not yet in the session
     bool orphan = false;
     std::string key;  // in turn memory
     Reuse reuse;
-    std::string note = {};  // for the log
+    std::string cache;  // what was reused and why no more
     Clock::time_point arrived, started, first_token, orphaned;
-    std::vector<TurnEvent> events;
+    std::vector<TurnEvent> events, told;
 
     bool prefilling() const { return next < 0; }
   };
@@ -95,24 +110,31 @@ class Scheduler {
 
   void loop();
   void drop_cancelled();
+  void leave(Run& run);
   void admit();
+  void give_finished();
   size_t pick_queued() const;
   Slot* pick_slot(std::span<const int32_t> prompt);
-  Status start(Queued queued, Slot& slot);
+  Status start(Queued queued, Slot& slot, std::optional<UnclaimedAnswer> written);
   void spell(Run& run) const;
-  std::string difference(const Run& run) const;
+  std::string explain_reuse(const Run& run, const Slot& slot) const;
   void keep(Slot& slot);
+  // scheduler_step.cc
   Run* pick_prefill();
   int64_t piece_of(const Run& run, int n_decoding) const;
   bool step();
   void learn(double ms, int n_decoding, int64_t n_prefill);
   void advance(Run& run);
   void sampled(Run& run);
+  void read_again(Run& run);
   void end(Run& run);
   void fail(Run& run, const std::string& why);
   void remove(Run& run);
   void deliver();
   void update_view();
+  void log(const Run& run, std::string line);
+  void show_progress();
+  static std::string_view source_name(const Reuse& reuse);
 
   Engine& engine_;
   const Vocabulary& vocabulary_;
@@ -131,6 +153,9 @@ class Scheduler {
   // The thread's own.
   Runs runs_;
   std::vector<Slot> slots_;
+  UnclaimedAnswers unclaimed_;
+  std::optional<Progress> progress_;
+  const Run* progress_of_ = nullptr;
   uint64_t n_steps_ = 0;
   double decode_ms_ = 0,
          prefill_ms_ = 0;  // of a step without prompt; of one prompt token beside it

@@ -1,6 +1,7 @@
 #include "serve/service.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <cstdio>
 
@@ -10,7 +11,9 @@
 #include "serve/info.h"
 #include "serve/live_turns.h"
 #include "serve/prompter.h"
+#include "serve/reminder.h"
 #include "serve/routes.h"
+#include "serve/trace.h"
 #include "serve/workers.h"
 
 namespace narwhal::serve {
@@ -48,6 +51,13 @@ Result<Json> parse_body(const std::string& body) {
   NW_ASSIGN(Json json, Json::parse(body));
   if (!json.is_object()) return bad_input("the body is no JSON object");
   return json;
+}
+
+// Two requests with the same one are the same request, sent twice.
+std::string fingerprint(const HttpRequest& request) {
+  return fmt::format("{} {} {} {}", request.path, request.header("authorization"),
+                     request.header("x-api-key"),
+                     XXH3_64bits(request.body.data(), request.body.size()));
 }
 
 class LoadedService : public Service {
@@ -88,9 +98,7 @@ class LoadedService : public Service {
         [this](std::vector<std::shared_ptr<Turn>> turns) {
           server_->post([this, turns = std::move(turns)] { live_.update(turns); });
         },
-        [this](const Turn& turn, const std::string& line, const Decoder* decoder) {
-          log(turn, line, decoder);
-        });
+        [this](const Scheduler::Record& record) { log(record); });
     workers_ = std::make_unique<Workers>(2);
     return ok_status();
   }
@@ -246,6 +254,7 @@ class LoadedService : public Service {
 
   Status count(const ExchangePtr& x, const Json& body, Parse parse) {
     NW_ASSIGN(ParsedTurn parsed, parse(body, options_.api));
+    add_reminders(parsed.request, options_.tool_reminder, tokenizer_);
     NW_ASSIGN(const TurnJob job, prompter_.job(std::move(parsed.request)));
     return whole(x, fmt::format(R"({{"input_tokens": {}}})", job.tokens.size()));
   }
@@ -259,6 +268,11 @@ class LoadedService : public Service {
         return bad_input(fmt::format("response_format: {}", constraint.status().message()));
       parsed.request.constraint = *constraint;
     }
+    NW_TRY(formats_.add_call_grammar(parsed.request, vocabulary_.controls.dsml.id));
+    parsed.request.call_retries = options_.call_retries;
+    parsed.request.loop_tokens = options_.loop_tokens;
+    if (options_.script) parsed.request.script = options_.script->find(parsed.request);
+    add_reminders(parsed.request, options_.tool_reminder, tokenizer_);
     if (parsed.request.client.empty()) parsed.request.client = x->request().header("x-session-id");
     NW_ASSIGN(TurnJob job, prompter_.job(std::move(parsed.request)));
     const int64_t n = std::ssize(job.tokens), n_ctx = options_.api.n_ctx;
@@ -268,6 +282,7 @@ class LoadedService : public Service {
     }
     const int64_t room = n_ctx - n;
     job.max_tokens = job.max_tokens > 0 ? std::min(job.max_tokens, room) : room;
+    job.fingerprint = fingerprint(x->request());
     // std::function wants what it holds to be copyable.
     auto form = std::make_shared<std::unique_ptr<ReplyForm>>(std::move(parsed.form));
     auto made = std::make_shared<Turn>(std::move(job));
@@ -276,19 +291,15 @@ class LoadedService : public Service {
   }
 
   // On the scheduler's thread.
-  void log(const Turn& turn, const std::string& line, const Decoder* decoder) {
+  void log(const Scheduler::Record& record) {
+    n_logged_++;
     if (!options_.quiet)
-      fmt::print(stderr, "{:6} {:11} {}\n", ++n_logged_, turn.job.request.api, line);
+      fmt::print(stderr, "{:6} {:11} {}\n", n_logged_, record.turn.job.request.api, record.line);
     if (options_.trace_dir.empty()) return;
-    const std::string path = fmt::format("{}/turn-{:06}.txt", options_.trace_dir, n_logged_);
-    const std::string text =
-        fmt::format("{} {}\n\n== prompt ({} tokens)\n{}\n\n== written\n{}\n", turn.job.request.api,
-                    line, turn.job.tokens.size(), tokenizer_.decode(turn.job.tokens),
-                    decoder ? tokenizer_.decode(decoder->ids()) : "");
-    auto file = AtomicFile::create(path);
-    if (file.ok() && file->write_at(0, text.data(), text.size()).ok() && file->commit().ok())
-      return;
-    fmt::print(stderr, "narwhal: cannot write {}; tracing ends\n", path);
+    const Status status = write_trace(
+        fmt::format("{}/turn-{:06}.txt", options_.trace_dir, n_logged_), record, tokenizer_);
+    if (status.ok()) return;
+    fmt::print(stderr, "narwhal: {}; tracing ends\n", status.message());
     options_.trace_dir.clear();
   }
 

@@ -16,6 +16,7 @@
 #include "serve/http/access.h"
 #include "serve/http/server.h"
 #include "serve/scheduler.h"
+#include "serve/script.h"
 
 namespace narwhal::serve {
 
@@ -26,8 +27,12 @@ struct ServeOptions {
   ApiContext api;  // n_ctx, n_vocab and chat are filled in
   double keep_alive_s = 5;
   bool soft_response_format = false;
-  std::string trace_dir;  // not empty: a file per turn with prompt and output
-  bool quiet = false;     // no line per request
+  int call_retries = 1;       // how often a malformed block of calls is written again
+  int loop_tokens = 4096;     // repetition that ends a turn; 0 = never
+  int64_t tool_reminder = 0;  // depth from which tool results are followed by a reminder; 0 = none
+  std::shared_ptr<const Script> script = {};  // tests of clients: what to write
+  std::string trace_dir;                      // not empty: a file per turn with prompt and output
+  bool quiet = false;                         // no line per request
 };
 
 class Service {

@@ -35,7 +35,8 @@ struct TurnRequest {
 
   std::vector<Json> tools;  // function objects {"name", "description", "parameters"}
   ToolChoice tool_choice = ToolChoice::kAuto;
-  std::vector<std::string> allowed_tools;  // kRequired: one of these; empty = any declared one
+  std::vector<std::string> allowed_tools;  // only these may be called; empty = any declared one
+  std::vector<std::string> strict_tools;   // the arguments of these must satisfy their schemas
   bool parallel_tool_calls = true;
 
   bool thinking = true;
@@ -49,6 +50,14 @@ struct TurnRequest {
   int n_logprobs = -1;   // -1 = none; otherwise the chosen token and this many others
   Json response_format;  // the JSON schema the content must follow, or null
   std::shared_ptr<const Constraint> constraint = {};  // enforces it; null = the model is only asked
+  // Of a block of calls, from its two line feeds on; null = none. Enforced from the start where
+  // tools are strict or only some are allowed, else when a malformed block is written again.
+  std::shared_ptr<const Constraint> call_grammar = {};
+  bool enforces_calls = false;
+  int call_retries = 1;    // how often a malformed block is written again
+  int loop_tokens = 4096;  // repetition that ends the turn; 0 = never
+
+  std::string script = {};  // tests of clients: written instead of being sampled, then the end
 
   std::string api;  // the endpoint, for the log
   std::string call_id_prefix = "call_";
@@ -97,8 +106,9 @@ struct TurnJob {
   TurnRequest request;
   std::vector<int32_t> tokens;  // the prompt
   std::vector<PromptMark> marks;
-  uint64_t history = 0;    // hash of the conversation as the client sees it (turn_memory.h)
-  int64_t max_tokens = 0;  // at least 1, but for prefill_only
+  uint64_t history = 0;          // hash of the conversation as the client sees it (turn_memory.h)
+  int64_t max_tokens = 0;        // at least 1, but for prefill_only
+  std::string fingerprint = {};  // of the request as it came, to know it when it comes again
 };
 
 class Turn {
@@ -109,6 +119,9 @@ class Turn {
   // Any thread. After cancel() no more events are delivered.
   void cancel() { cancelled_ = true; }
   bool cancelled() const { return cancelled_; }
+  // The client has taken the answer to its end, as far as the system can tell.
+  void set_delivered() { delivered_ = true; }
+  bool delivered() const { return delivered_; }
   // Bytes of the answer that its reader has not taken; the scheduler pauses a turn above a limit.
   std::atomic<size_t> backlog{0};
 
@@ -123,7 +136,7 @@ class Turn {
   }
 
  private:
-  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> cancelled_{false}, delivered_{false};
   std::mutex mutex_;
   std::vector<TurnEvent> events_;
 };

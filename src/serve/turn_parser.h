@@ -43,9 +43,11 @@ class TurnParser {
   struct Options {
     bool in_reasoning = false;         // the prompt's last token is <think>
     const ToolTable* tools = nullptr;  // null: calls are not recognised
+    bool is_exact = false;             // misspelled blocks are text
+    bool ends_loops = true;            // the same call four times in a row ends the turn
   };
 
-  // Everything referred to must outlive the parser.
+  // Everything referred to must outlive the parser. A value: a copy is a point to go back to.
   TurnParser(const text::Tokenizer& tokenizer, const text::Controls& controls, Options options);
 
   void push(int32_t id, OutputEvents& events);
@@ -57,6 +59,12 @@ class TurnParser {
   // Ended for the number or the repetition of its calls.
   bool runaway() const { return runaway_; }
   bool in_reasoning() const { return state_ == kReason; }
+  // The turn ended with a block that could not be read; all of it is content.
+  bool malformed() const { return malformed_; }
+  // Nothing is held but white space: a point to go back to.
+  bool at_rest() const { return (state_ == kReason || state_ == kContent) && buffer_.empty(); }
+  // A block made with the control is beginning: "<｜DSML｜" was read in the answer.
+  bool opens_block() const { return state_ == kContent && tools_ && buffer_.starts_with("<\xFF"); }
   bool in_block() const { return state_ != kReason && state_ != kContent && state_ != kDone; }
   // Tags, names and JSON punctuation come next: sample the most likely token.
   bool structural() const;
@@ -94,11 +102,12 @@ class TurnParser {
   void consume(size_t n);
   std::string plain(std::string_view s) const;
 
-  const text::Tokenizer& tokenizer_;
-  const text::Controls& controls_;
+  const text::Tokenizer* tokenizer_;
+  const text::Controls* controls_;
   const ToolTable* tools_;
+  bool is_exact_, ends_loops_;
   State state_;
-  bool finished_ = false;
+  bool finished_ = false, malformed_ = false;
   text::Detokenizer utf8_;
   std::string buffer_;  // not decided yet; kString and kJson: from scan_ on not looked at
   size_t scan_ = 0;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <filesystem>
 
+#include "base/file.h"
 #include "serve/tool_table.h"
 #include "server_fixture.h"
 
@@ -377,6 +378,60 @@ TEST(Server, ASlowReaderHarmsNobody) {
   for (int i = 0; i < 3; i++) server.post_json("/v1/chat/completions", chat_body("What is 4 + 5?"));
   const HttpResult all = slow.read();
   EXPECT_TRUE(all.body.ends_with("data: [DONE]\n\n")) << all.body.size();
+}
+
+std::shared_ptr<const Script> script_of(std::string_view json) {
+  const std::string path = fmt::format("{}/script-{}.json", testing::TempDir(), ::getpid());
+  auto file = AtomicFile::create(path);
+  EXPECT_TRUE(file.ok() && file->write_at(0, json.data(), json.size()).ok() && file->commit().ok());
+  auto script = Script::read(path);
+  EXPECT_TRUE(script.ok()) << script.status().message();
+  return std::make_shared<const Script>(*std::move(script));
+}
+
+TEST(Server, AMalformedBlockIsWrittenAgainFromItsBeginning) {
+  const std::string tools = fmt::format(
+      R"("thinking": false, "tools": [{{"type": "function", "function": {}}}])", kWeather);
+  const std::string body = chat_body("What is the weather in Oslo?", tools);
+  TestServer plain;
+  TestServer broken([&](ServeOptions& o) {
+    o.script = script_of(fmt::format(
+        R"([{{"tool": "get_weather", "after": "user", "write": "\n\n<｜DSML｜tool_calls>\n{}"}}])",
+        std::string(300, 'x')));
+  });
+  const auto message = [](const Json& reply) {
+    Json m = reply["choices"].items[0]["message"];
+    std::string out = m["content"].dump();
+    for (const Json& call : m["tool_calls"].items) out += call["function"].dump();
+    return out;
+  };
+  // What the script had written is gone: the model goes on as if it had never been.
+  const Json reply = broken.post_json("/v1/chat/completions", body);
+  EXPECT_EQ(message(reply), message(plain.post_json("/v1/chat/completions", body)));
+  EXPECT_EQ(broken.service().metrics().rewritten_blocks, 1);
+  EXPECT_EQ(broken.service().metrics().repaired_calls, 1);
+}
+
+TEST(Server, ATraceTellsEverythingOfATurn) {
+  const std::string folder = fmt::format("{}/trace-{}", testing::TempDir(), ::getpid());
+  std::filesystem::create_directory(folder);
+  {
+    TestServer server([&](ServeOptions& o) { o.trace_dir = folder; });
+    const std::string tools =
+        fmt::format(R"("tools": [{{"type": "function", "function": {}}}])", kWeather);
+    server.post_json("/v1/chat/completions", chat_body("What is the weather in Oslo?", tools));
+    server.post_json("/v1/chat/completions", chat_body("What is the weather in Rome?", tools));
+  }
+  const auto first = read_file(folder + "/turn-000001.txt");
+  const auto second = read_file(folder + "/turn-000002.txt");
+  ASSERT_TRUE(first.ok() && second.ok());
+  for (const char* part : {"== cache\n0 of ", "== prompt (", "Oslo", "== written (",
+                           "== events\nstarted, turn ", "\nreasoning \"", "\ncall call_",
+                           " \"get_weather\"\narguments {\"location\": ", "\ncall ends\ndone\n"})
+    EXPECT_NE(first->find(part), first->npos) << part << "\nin\n" << *first;
+  // The second says where its prompt went another way.
+  EXPECT_NE(second->find(" Rome"), second->npos) << *second;
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Server, ChunkedBodiesAndExpect) {

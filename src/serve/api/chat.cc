@@ -74,10 +74,10 @@ Status read_tools(Fields& in, TurnRequest& request) {
         return bad_input(path + ".function: expected an object with a name");
       continue;  // a tool that its provider would run: not offered to the model
     }
-    NW_TRY(add_tool(tool["function"], path, request));
+    NW_TRY(add_tool(tool["function"], tool["function"]["strict"], path, request));
   }
   for (const Json& function : in.array("functions").items)
-    NW_TRY(add_tool(function, "functions", request));
+    NW_TRY(add_tool(function, {}, "functions", request));
 
   const Json& choice = in["tool_choice"];
   if (choice.is_null() || choice.text == "auto") return ok_status();

@@ -204,7 +204,7 @@ Result<std::string> read_content(const Json& content, std::string_view path,
   return out;
 }
 
-Status add_tool(Json function, std::string_view path, TurnRequest& request) {
+Status add_tool(Json function, const Json& strict, std::string_view path, TurnRequest& request) {
   const Json& name = function["name"];
   bool good = name.is_string() && !name.text.empty() && name.text.size() <= 128;
   for (char c : name.text)
@@ -212,6 +212,10 @@ Status add_tool(Json function, std::string_view path, TurnRequest& request) {
   if (!good)
     return bad_input(fmt::format(
         "{}: tool name {}, expected 1 to 128 bytes without quotes, < and >", path, name.dump()));
+  if (!strict.is_null() && !strict.is_bool())
+    return bad_input(
+        fmt::format("{}.strict: found {}, expected true or false", path, strict.dump()));
+  if (strict.as_bool()) request.strict_tools.push_back(name.text);
   std::erase_if(function.members, [](const auto& m) {
     return m.first == "cache_control" || m.first == "defer_loading" || m.first == "input_examples";
   });

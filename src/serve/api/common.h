@@ -28,8 +28,8 @@ Result<std::string> read_content(const Json& content, std::string_view path,
                                  std::string_view between, bool tolerant);
 
 // Adds one function object, without members that concern transport only; kBadInput for a name that
-// cannot stand in a prompt or that is there already.
-Status add_tool(Json function, std::string_view path, TurnRequest& request);
+// cannot stand in a prompt. `strict`: where the API has that switch.
+Status add_tool(Json function, const Json& strict, std::string_view path, TurnRequest& request);
 
 // "required" and the like, after the tools: kBadInput for tools that are not declared.
 Status choose_tools(ToolChoice choice, std::vector<std::string> names, TurnRequest& request);

@@ -121,7 +121,7 @@ Status read_tools(Fields& in, TurnRequest& r) {
     function.set("name", tool["name"]);
     if (!tool["description"].is_null()) function.set("description", tool["description"]);
     function.set("parameters", tool["input_schema"]);
-    NW_TRY(add_tool(std::move(function), fmt::format("tools[{}]", i), r));
+    NW_TRY(add_tool(std::move(function), tool["strict"], fmt::format("tools[{}]", i), r));
   }
   const Json& choice = in.object("tool_choice");
   r.parallel_tool_calls = !choice["disable_parallel_tool_use"].as_bool();

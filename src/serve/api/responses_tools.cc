@@ -35,7 +35,8 @@ Status ResponseTools::add(const Json& tool, const std::string& path, TurnRequest
     tools_[name] = {ResponseTool::kFunction, "", name};
     Json parameters = tool["parameters"];
     if (!parameters.is_object()) parameters = constant(R"({"type": "object", "properties": {}})");
-    return add_tool(function_of(name, tool["description"], std::move(parameters)), path, request);
+    return add_tool(function_of(name, tool["description"], std::move(parameters)), tool["strict"],
+                    path, request);
   }
   if (type == "custom") {
     tools_[name] = {ResponseTool::kCustom, "", name};
@@ -43,7 +44,7 @@ Status ResponseTools::add(const Json& tool, const std::string& path, TurnRequest
         function_of(name, tool["description"],
                     constant(R"({"type": "object", "properties": {"input": {"type": "string"}},)"
                              R"( "required": ["input"]})")),
-        path, request);
+        {}, path, request);
   }
   if (type == "local_shell") {
     tools_[type] = {ResponseTool::kLocalShell, "", type};
@@ -51,14 +52,15 @@ Status ResponseTools::add(const Json& tool, const std::string& path, TurnRequest
         function_of(type, Json::of("Runs a command on the user's machine."),
                     constant(R"({"type": "object", "properties": {"command": {"type": "array",)"
                              R"( "items": {"type": "string"}}}, "required": ["command"]})")),
-        path, request);
+        {}, path, request);
   }
   if (type == "tool_search") {
     tools_[type] = {ResponseTool::kToolSearch, "", type};
     Json parameters = tool["parameters"];
     if (!parameters.is_object())
       parameters = constant(R"({"type": "object", "properties": {"query": {"type": "string"}}})");
-    return add_tool(function_of(type, tool["description"], std::move(parameters)), path, request);
+    return add_tool(function_of(type, tool["description"], std::move(parameters)), {}, path,
+                    request);
   }
   if (type == "namespace") {
     const Json& members = tool["tools"];
@@ -70,7 +72,7 @@ Status ResponseTools::add(const Json& tool, const std::string& path, TurnRequest
       Json parameters = member["parameters"];
       if (!parameters.is_object()) parameters = constant(R"({"type": "object", "properties": {}})");
       NW_TRY(add_tool(function_of(flat, member["description"], std::move(parameters)),
-                      fmt::format("{}.tools[{}]", path, i), request));
+                      member["strict"], fmt::format("{}.tools[{}]", path, i), request));
     }
   }
   return ok_status();

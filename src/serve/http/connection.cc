@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <boost/asio/error.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
@@ -61,6 +62,7 @@ class Reply : public Exchange, public std::enable_shared_from_this<Reply> {
     if (gone_) return f();
     on_gone_ = std::move(f);
   }
+  void on_receipt(std::function<void(bool)> f) override { on_receipt_ = std::move(f); }
   void on_tick(std::function<void()> f) override { on_tick_ = std::move(f); }
   void post(std::function<void()> f) override { asio::post(hub_.io, std::move(f)); }
   bool gone() const override { return gone_; }
@@ -96,6 +98,7 @@ class Reply : public Exchange, public std::enable_shared_from_this<Reply> {
     on_gone_ = nullptr;
     on_tick_ = nullptr;
     backlog_ = 0;
+    connection->receipt_ = std::move(on_receipt_);
     connection->reply_complete(keep_alive_);
   }
 
@@ -107,6 +110,7 @@ class Reply : public Exchange, public std::enable_shared_from_this<Reply> {
   std::atomic<bool> gone_{false};
   std::atomic<size_t> backlog_{0};
   std::function<void()> on_gone_, on_tick_;
+  std::function<void(bool)> on_receipt_;
 };
 
 Connection::Connection(Hub& hub, Socket socket, bool is_unix)
@@ -120,6 +124,7 @@ void Connection::read_header() {
   http::async_read_header(socket_, input_, *parser_,
                           [self = shared_from_this()](Error error, size_t) {
                             if (error) return self->on_body_error(error);
+                            self->settle(true);
                             self->read_body();
                           });
 }
@@ -137,6 +142,7 @@ void Connection::read_body() {
 }
 
 void Connection::on_body_error(Error error) {
+  if (error == http::error::end_of_stream) settle(true);
   if (error == http::error::body_limit)
     return refuse(
         413, fmt::format("the request body is larger than {} bytes", hub_.options.max_body_bytes));
@@ -254,27 +260,36 @@ void Connection::linger() {
   if (!lingering_) read_since_ = Clock::now();
   lingering_ = true;
   socket_.async_read_some(asio::buffer(sink_), [self = shared_from_this()](Error error, size_t) {
+    if (error == asio::error::eof) self->settle(true);
     if (error) return self->close();
     self->linger();
   });
+}
+
+void Connection::settle(bool taken) {
+  if (const auto f = std::exchange(receipt_, nullptr)) f(taken);
 }
 
 void Connection::tick(Clock::time_point now) {
   const auto keep = shared_from_this();
   const auto older = [&](Clock::time_point t, int s) { return now - t > std::chrono::seconds(s); };
   if (lingering_) {
-    if (older(read_since_, 2)) close();
-    return;
+    if (!older(read_since_, 2)) return;
+    settle(true);
+    return close();
   }
   if (!writing_.empty() && older(wrote_at_, hub_.options.write_stall_s)) return close();
   if (reply_) return reply_->tick();
-  if (writing_.empty() && older(read_since_, hub_.options.read_timeout_s)) close();
+  if (!writing_.empty() || !older(read_since_, hub_.options.read_timeout_s)) return;
+  settle(true);
+  close();
 }
 
 void Connection::close() {
   if (!is_open()) return;
   Error ignored;
   socket_.close(ignored);
+  settle(false);
   if (const auto reply = std::exchange(reply_, nullptr)) reply->lose();
 }
 

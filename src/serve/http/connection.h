@@ -8,6 +8,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,6 +57,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void reply_complete(bool keep_alive);
   void after_write();
   void linger();
+  void settle(bool taken);
 
   Hub& hub_;
   Socket socket_;
@@ -67,6 +69,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   size_t written_ = 0;
   bool complete_ = false, keep_alive_ = true, lingering_ = false;
   Clock::time_point read_since_, wrote_at_;
+  std::function<void(bool)> receipt_;  // of the last reply, until it is known
   char sink_[4096];
 };
 

@@ -53,6 +53,9 @@ class Exchange {
 
   // Called once, when the client closes before the reply is complete.
   virtual void on_gone(std::function<void()> f) = 0;
+  // Called once when the reply was complete: whether the client took all of it, as far as the
+  // system can tell. A client that closes with bytes unread did not.
+  virtual void on_receipt(std::function<void(bool taken)> f) = 0;
   // Called several times a second while the reply is not complete.
   virtual void on_tick(std::function<void()> f) = 0;
 
