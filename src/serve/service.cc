@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "serve/api/fields.h"
+#include "serve/api/responses_store.h"
 #include "serve/formats.h"
 #include "serve/info.h"
 #include "serve/live_turns.h"
@@ -82,6 +83,7 @@ class LoadedService : public Service {
                      : Headers{}),
         live_(options_.keep_alive_s, headers_) {
     options_.api.chat = &chat_;
+    options_.api.responses = &responses_;
     options_.api.n_ctx = engine.plan().n_ctx;
     options_.api.n_vocab = tokenizer_.vocab_size();
   }
@@ -309,6 +311,7 @@ class LoadedService : public Service {
   const text::ChatTemplate chat_;
   const Vocabulary vocabulary_;
   Formats formats_{tokenizer_};
+  ResponseStore responses_;
   TurnMemory memory_;
   const Prompter prompter_;
   const Headers headers_;

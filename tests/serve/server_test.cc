@@ -412,6 +412,50 @@ TEST(Server, AMalformedBlockIsWrittenAgainFromItsBeginning) {
   EXPECT_EQ(broken.service().metrics().repaired_calls, 1);
 }
 
+TEST(Server, AResponseIsContinuedByItsId) {
+  TestServer server;
+  const auto ask = [&](std::string_view members) {
+    return server.post_json(
+        "/v1/responses",
+        fmt::format(
+            R"({{"temperature": 0, "tools": [{{"type": "function", {}}}], "max_output_tokens": 300, {}}})",
+            kWeather.substr(1, kWeather.size() - 2), members));
+  };
+  const auto text_of = [](const Json& response) {
+    std::string out;
+    for (const Json& item : response["output"].items)
+      out += item["type"].text + item["arguments"].text + item["content"].dump();
+    return out;
+  };
+  const Json first = ask(R"("input": "What is the weather in Oslo?")");
+  const Json call = first["output"].items.back();
+  ASSERT_EQ(call["type"].text, "function_call") << first.dump();
+  EXPECT_TRUE(first["store"].as_bool());
+  const std::string output = fmt::format(
+      R"({{"type": "function_call_output", "call_id": {}, "output": "cloudy, 3 degrees"}})",
+      call["call_id"].dump());
+  const Json second =
+      ask(fmt::format(R"("previous_response_id": {}, "input": [{}])", first["id"].dump(), output));
+  EXPECT_EQ(second["previous_response_id"].text, first["id"].text);
+  // Nothing of the first round was computed again, and the same was said as with the whole input.
+  EXPECT_GE(second["usage"]["input_tokens_details"]["cached_tokens"].as_int() + 8,
+            first["usage"]["total_tokens"].as_int());
+  Json whole = *Json::parse(R"([{"role": "user", "content": "What is the weather in Oslo?"}])");
+  for (const Json& item : first["output"].items) whole.push(item);
+  whole.push(*Json::parse(output));
+  const Json same = ask(fmt::format(R"("store": false, "input": {})", whole.dump()));
+  EXPECT_EQ(text_of(second), text_of(same));
+  EXPECT_FALSE(same["store"].as_bool());
+  const auto status = [&](const Json& id) {
+    return server
+        .post("/v1/responses",
+              fmt::format(R"({{"input": "x", "previous_response_id": {}}})", id["id"].dump()))
+        .status;
+  };
+  EXPECT_EQ(status(same), 404) << "it was not to be stored";
+  EXPECT_EQ(status(second), 200);
+}
+
 TEST(Server, ATraceTellsEverythingOfATurn) {
   const std::string folder = fmt::format("{}/trace-{}", testing::TempDir(), ::getpid());
   std::filesystem::create_directory(folder);

@@ -61,6 +61,10 @@ ApiError error_of(const Status& status) {
   if (colon != e.message.npos && is_path(std::string_view(e.message).substr(0, colon)))
     e.param = e.message.substr(0, colon);
   if (e.message.find("not supported") != e.message.npos) e.code = "unsupported_content";
+  if (e.param == "previous_response_id" && e.message.find("was not found") != e.message.npos) {
+    e.status = 404;
+    e.code = "previous_response_not_found";
+  }
   return e;
 }
 

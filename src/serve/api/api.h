@@ -16,6 +16,8 @@
 
 namespace narwhal::serve {
 
+class ResponseStore;
+
 // What requests are measured against.
 struct ApiContext {
   std::string model = "deepseek-v4-flash";  // the name that is listed
@@ -27,6 +29,7 @@ struct ApiContext {
   bool thinking = true;            // when the client does not say
   bool anthropic_thinking = true;  // likewise, for /v1/messages
   const text::ChatTemplate* chat = nullptr;
+  ResponseStore* responses = nullptr;  // null: none is kept
 };
 
 // A fault as the client is told. `param` is the member at fault; may be empty.
@@ -35,7 +38,8 @@ struct ApiError {
   std::string message, param = {}, code = {};
   Json extra = {};  // members added to the OpenAI form
 };
-// The path before the first ": " of a message becomes the param.
+// The path before the first ": " of a message becomes the param. A previous response that is not
+// known is a 404.
 ApiError error_of(const Status& status);
 ApiError context_error(int64_t n_prompt, int64_t n_ctx);
 // Bodies in the two forms of error objects.

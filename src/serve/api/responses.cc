@@ -1,8 +1,12 @@
 // POST /v1/responses (OpenAI).
 #include <fmt/format.h>
 
+#include <optional>
+#include <utility>
+
 #include "serve/api/common.h"
 #include "serve/api/responses_input.h"
+#include "serve/api/responses_store.h"
 #include "serve/api/responses_tools.h"
 #include "serve/random_id.h"
 
@@ -11,8 +15,13 @@ namespace {
 
 class ResponsesForm : public ReplyForm {
  public:
-  ResponsesForm(const Json& body, const ApiContext& context, ResponseTools tools)
-      : tools_(std::move(tools)), created_(std::time(nullptr)) {
+  // `conversation`: what a later request may continue, with the answer; empty if it may not.
+  ResponsesForm(const Json& body, const ApiContext& context, ResponseTools tools,
+                std::vector<ChatMessage> conversation)
+      : tools_(std::move(tools)),
+        store_(conversation.empty() ? nullptr : context.responses),
+        conversation_(std::move(conversation)),
+        created_(std::time(nullptr)) {
     const std::string& summary = body["reasoning"]["summary"].text;
     shows_reasoning_ = summary == "auto" || summary == "concise" || summary == "detailed";
     for (const Json& name : body["include"].items)
@@ -31,8 +40,8 @@ class ResponsesForm : public ReplyForm {
     echo("reasoning", *Json::parse(R"({"effort": null, "summary": null})"));
     echo("text", *Json::parse(R"({"format": {"type": "text"}})"));
     echo("metadata", Json::object());
-    echoed_.set("previous_response_id", {});
-    echoed_.set("store", Json::of(false));
+    echo("previous_response_id", {});
+    echoed_.set("store", Json::of(store_ != nullptr));
     echoed_.set("truncation", Json::of("disabled"));
   }
 
@@ -51,6 +60,7 @@ class ResponsesForm : public ReplyForm {
   }
 
   std::string body() override {
+    keep();
     items_.clear();
     if (!answer_.reasoning.empty())
       items_.push_back(reasoning_item(answer_.content.empty() && answer_.calls.empty() &&
@@ -97,6 +107,7 @@ class ResponsesForm : public ReplyForm {
         break;
       case TurnEvent::kDone: {
         const bool cut = answer_.finish == Finish::kLength;
+        keep();
         close(out, cut ? "incomplete" : "completed");
         send(cut ? "response.incomplete" : "response.completed",
              fmt::format("\"response\": {}", response(final_status())), out);
@@ -109,6 +120,19 @@ class ResponsesForm : public ReplyForm {
 
  private:
   enum Open { kNothing, kReasoning, kMessage, kCall };
+
+  // Before the client learns that it is there.
+  void keep() {
+    if (!store_) return;
+    ChatMessage answer;
+    answer.message = {.role = text::Role::kAssistant,
+                      .content = answer_.content,
+                      .reasoning = answer_.reasoning,
+                      .tool_calls = answer_.calls};
+    answer.turn_key = answer_.key;
+    conversation_.push_back(std::move(answer));
+    std::exchange(store_, nullptr)->put(id_, std::move(conversation_));
+  }
 
   static std::string new_id(std::string_view prefix) {
     return fmt::format("{}_{}", prefix, random_hex(12));
@@ -313,6 +337,8 @@ class ResponsesForm : public ReplyForm {
   }
 
   const ResponseTools tools_;
+  ResponseStore* store_;
+  std::vector<ChatMessage> conversation_;
   const std::string id_ = new_id("resp");
   const int64_t created_;
   bool shows_reasoning_ = false, with_key_ = false;
@@ -324,19 +350,38 @@ class ResponsesForm : public ReplyForm {
   std::string item_id_;
 };
 
+Result<std::vector<ChatMessage>> find_previous(Fields& in, const ApiContext& context) {
+  const std::string id = in.text("previous_response_id");
+  NW_TRY(in.status());
+  if (id.empty()) return std::vector<ChatMessage>();
+  std::optional<std::vector<ChatMessage>> found;
+  if (context.responses) found = context.responses->find(id);
+  if (!found)
+    return bad_input(fmt::format(
+        "previous_response_id: {} was not found; it was not stored or is forgotten: send the whole "
+        "input",
+        json_quote(id)));
+  return *std::move(found);
+}
+
 }  // namespace
 
 Result<ParsedTurn> parse_responses(const Json& body, const ApiContext& context) {
   Fields in(body);
   ParsedTurn out;
   TurnRequest& r = out.request;
-  for (const char* name : {"previous_response_id", "conversation"}) {
-    if (in.has(name))
-      in.fault(name, "stored responses are not supported; send the whole input (store: false)");
-  }
+  if (in.has("conversation"))
+    in.fault("conversation",
+             "conversations are not supported; send the whole input, or previous_response_id");
   in.only_default("background", Json::of(false));
+  NW_ASSIGN(std::vector<ChatMessage> previous, find_previous(in, context));
   NW_TRY(in.status());
-  NW_TRY(read_response_input(in, r));
+  const size_t n_instructions = in.text("instructions").empty() ? 0 : 1;
+  NW_TRY(read_response_input(in, std::move(previous), r));
+  std::vector<ChatMessage> conversation;
+  if (in.boolean("store", true) && context.responses && r.messages.size() > n_instructions)
+    conversation.assign(r.messages.begin() + static_cast<int64_t>(n_instructions),
+                        r.messages.end());
   ResponseTools tools;
   NW_TRY(tools.read(in, r));
   r.parallel_tool_calls = in.boolean("parallel_tool_calls", true);
@@ -353,7 +398,8 @@ Result<ParsedTurn> parse_responses(const Json& body, const ApiContext& context) 
   const bool stream = in.boolean("stream", false);
   in.text("model");
   NW_TRY(in.status());
-  out.form = std::make_unique<ResponsesForm>(body, context, std::move(tools));
+  out.form =
+      std::make_unique<ResponsesForm>(body, context, std::move(tools), std::move(conversation));
   out.form->streaming = stream;
   return out;
 }

@@ -111,10 +111,11 @@ class Reader {
 
 }  // namespace
 
-Status read_response_input(Fields& in, TurnRequest& request) {
+Status read_response_input(Fields& in, std::vector<ChatMessage> previous, TurnRequest& request) {
   const std::string instructions = in.text("instructions");
   if (!instructions.empty())
     request.messages.push_back({{.role = Role::kSystem, .content = instructions}});
+  for (ChatMessage& m : previous) request.messages.push_back(std::move(m));
   const Json& input = in["input"];
   if (input.is_string()) {
     request.messages.push_back({{.role = Role::kUser, .content = input.text}});

@@ -5,8 +5,8 @@
 
 namespace narwhal::serve {
 
-// "instructions" and "input". One assistant turn is the longest run of reasoning, assistant
-// messages and calls. kBadInput names the item.
-Status read_response_input(Fields& in, TurnRequest& request);
+// "instructions", then `previous`, then "input". One assistant turn is the longest run of
+// reasoning, assistant messages and calls. kBadInput names the item.
+Status read_response_input(Fields& in, std::vector<ChatMessage> previous, TurnRequest& request);
 
 }  // namespace narwhal::serve
