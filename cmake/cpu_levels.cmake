@@ -3,7 +3,8 @@
 set(kernels ${PROJECT_SOURCE_DIR}/src/backend/cpu/kernels)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(avx2 -mavx2 -mfma -mf16c)
-  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi -mavx512vnni)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi -mavx512vnni
+      -mavx512vbmi2 -mavx512bitalg -mgfni)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     list(APPEND avx512 -Wno-maybe-uninitialized -Wno-uninitialized)  # GCC bug 105593: its own intrinsics
   endif()

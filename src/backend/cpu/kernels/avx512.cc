@@ -2,6 +2,7 @@
 #include "backend/cpu/kernels/vec_avx512.h"
 // The vocabulary first: the bodies are templates over it.
 #include "backend/cpu/kernels/body_vector.h"
+#include "backend/cpu/kernels/stream_avx512.h"
 
 namespace narwhal::cpu {
 

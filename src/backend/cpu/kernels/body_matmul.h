@@ -13,6 +13,9 @@
 namespace narwhal::cpu {
 
 template <class V>
+struct Stream;  // stream_avx512.h, where V::kStreams
+
+template <class V>
 struct Matmul {
   using F = typename V::F;
   using I = typename V::I;
@@ -435,6 +438,13 @@ struct Matmul {
   static void quantised(const MatmulJob& job, int64_t per_block, int64_t begin, int64_t end,
                         std::byte* memory) {
     const ActLayout layout(job.kind, job.w.n_in);
+    if constexpr (V::kStreams) {
+      if (Stream<V>::takes(job)) {
+        const int64_t whole = begin + (end - begin) / kLanes * kLanes;
+        Stream<V>::matmul(job, begin, whole, memory);
+        begin = whole;
+      }
+    }
     if (job.n <= 8)
       few_rows<Panel>(job, layout, per_block, begin, end, memory);
     else

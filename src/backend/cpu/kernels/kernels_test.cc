@@ -85,15 +85,19 @@ std::vector<float> product(const Kernels& k, const Weight& w, int n, const std::
 constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,    DType::kQ8_0,
                             DType::kQ4_K, DType::kQ2_K, DType::kIQ2_XXS, DType::kMXFP4};
 
+// Blocks of 32 and of 256 in numbers that the kernels cut differently: 16 divides them, they divide
+// 16, or neither.
+constexpr int kInputs[] = {768, 1024, 2048, 4096};
+
 TEST_P(Levels, ManyRowsAreOneRowManyTimes) {
   for (const DType type : kTypes)
-    for (const int n_out : {3, 50, 150}) {
-      const Stored s(type, 768, n_out, random(768 * n_out));
-      const auto x = random(131 * 768);
-      for (const int n : {2, 5, 8, 9, 17, 131}) {
+    for (const auto& [n_in, n_out] : {std::pair{768, 3}, {768, 50}, {768, 150}, {1024, 50}}) {
+      const Stored s(type, n_in, n_out, random(n_in * n_out));
+      const auto x = random(131 * n_in);
+      for (const int n : {2, 3, 5, 8, 9, 17, 131}) {
         const auto all = product(k_, s.w, n, x);
         for (int r = 0; r<n; r += n> 20 ? 13 : 1) {
-          const auto one = product(k_, s.w, 1, {x.begin() + r * 768, x.begin() + (r + 1) * 768});
+          const auto one = product(k_, s.w, 1, {x.begin() + r * n_in, x.begin() + (r + 1) * n_in});
           for (int o = 0; o < n_out; o++)
             ASSERT_EQ(one[o], all[r * n_out + o])
                 << dtype_name(type) << " n " << n << " row " << r << " output " << o;
@@ -103,16 +107,18 @@ TEST_P(Levels, ManyRowsAreOneRowManyTimes) {
 }
 
 TEST_P(Levels, QuantisedProductsAreTheSameBitsAtEveryLevel) {
-  for (const DType type : kTypes) {
-    if (act_kind(type) == ActKind::kF32) continue;
-    const Stored s(type, 768, 37, random(768 * 37));
-    auto x = random(19 * 768);
-    for (int i = 0; i < 256; i++) x[i] = 0;             // an empty block
-    for (int i = 0; i < 32; i++) x[768 + i] *= 1e-42f;  // one too small for a scale
-    x[2 * 768 + 40] = 1e6f;                             // one value far above the others
-    EXPECT_EQ(product(k_, s.w, 19, x), product(kernels(Level::kPortable), s.w, 19, x))
-        << dtype_name(type);
-  }
+  for (const DType type : kTypes)
+    for (const int n_in : kInputs) {
+      if (act_kind(type) == ActKind::kF32) continue;
+      const Stored s(type, n_in, 37, random(n_in * 37));
+      auto x = random(19 * n_in);
+      for (int i = 0; i < 256; i++) x[i] = 0;              // an empty block
+      for (int i = 0; i < 32; i++) x[n_in + i] *= 1e-42f;  // one too small for a scale
+      x[2 * n_in + 40] = 1e6f;                             // one value far above the others
+      for (const int n : {1, 4, 19})
+        EXPECT_EQ(product(k_, s.w, n, x), product(kernels(Level::kPortable), s.w, n, x))
+            << dtype_name(type) << " inputs " << n_in << " rows " << n;
+    }
 }
 
 TEST_P(Levels, KFormatsGiveTheIntegerDotProduct) {

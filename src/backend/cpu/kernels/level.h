@@ -2,7 +2,8 @@
 //
 //   portable   any machine; what the compiler makes of plain loops
 //   avx2       AVX2, FMA, F16C
-//   avx512     AVX-512 F, BW, DQ, VL, VBMI and VNNI
+//   avx512     AVX-512 F, BW, DQ, VL, VBMI, VBMI2, BITALG and VNNI, and GFNI: Ice Lake, Zen 4
+//              and later
 //   amx        avx512 and AMX-INT8 tiles
 //   neon       AArch64 with dot products
 //

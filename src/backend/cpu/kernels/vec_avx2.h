@@ -14,6 +14,7 @@ struct Avx2 {
   static constexpr int kTileRows = 3, kTilePanels = 1;
   static constexpr int kDotRows = 3, kDotOutputs = 2;
   static constexpr bool kFastRows = false;
+  static constexpr bool kStreams = false;
 
   struct F {
     __m256 a, b;

@@ -14,6 +14,7 @@ struct Avx512 {
   static constexpr int kTileRows = 6, kTilePanels = 2;
   static constexpr int kDotRows = 4, kDotOutputs = 4;
   static constexpr bool kFastRows = true;
+  static constexpr bool kStreams = true;
 
   using F = __m512;
   using I = __m512i;

@@ -14,6 +14,7 @@ struct Neon {
   static constexpr int kTileRows = 3, kTilePanels = 1;
   static constexpr int kDotRows = 2, kDotOutputs = 2;
   static constexpr bool kFastRows = false;
+  static constexpr bool kStreams = false;
 
   using F = float32x4x4_t;
   using I = int32x4x4_t;

@@ -16,6 +16,7 @@ struct Portable {
   static constexpr int kTileRows = 4, kTilePanels = 1;  // of integer products
   static constexpr int kDotRows = 2, kDotOutputs = 2;   // of f32 products
   static constexpr bool kFastRows = false;              // has its own q2_k_row, iq2_xxs_row
+  static constexpr bool kStreams = false;
 
   struct F {
     float v[16];
