@@ -24,7 +24,7 @@ struct Stream {
 
   static constexpr int kMaxRows = 4;       // activation rows that share an unpacked block
   static constexpr int64_t kGroup = 16;    // blocks at a time
-  static constexpr int64_t kAhead = 3072;  // bytes that are asked for before they are needed
+  static constexpr int64_t kAhead = 1536;  // bytes that are asked for before they are needed
 
   // An activation row as the loops below read it: at least 16 blocks, repeated where there are
   // fewer, so that 16 blocks of weights meet 16 blocks in a row.
@@ -56,22 +56,29 @@ struct Stream {
   }
 
   // Totals of 16 blocks; pair(i, out) gives blocks 2i and 2i + 1 for every row as join2 does.
-  template <int m, class Pair>
-  static void totals(Pair pair, Z* out) {
+  template <int m, int size, class Pair>
+  static void totals(const uint8_t* p, Pair pair, Z* out) {
+    constexpr int kLines = (2 * size + 32) / 64;  // of a pair, about
+    const auto ask = [p](int i) {
+      for (int line = 0; line < kLines; line++) V::prefetch(p + kAhead + 2 * size * i + 64 * line);
+    };
     Z quads[m][4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
       Z a[m], b[m];
+      ask(2 * i);
       pair(2 * i, a);
+      ask(2 * i + 1);
       pair(2 * i + 1, b);
       for (int r = 0; r < m; r++) quads[r][i] = join4(a[r], b[r]);
     }
     for (int r = 0; r < m; r++) out[r] = join16(quads[r]);
   }
   // The same from single blocks.
-  template <int m, class Block>
-  static void block_totals(Block block, Z* out) {
-    totals<m>(
+  template <int m, int size, class Block>
+  static void block_totals(const uint8_t* p, Block block, Z* out) {
+    totals<m, size>(
+        p,
         [&](int i, Z* joined) {
           Z a[m], b[m];
           block(2 * i, a);
@@ -115,8 +122,8 @@ struct Stream {
     template <int m>
     static void products(const uint8_t* p, const Act* acts, int64_t block, F* out) {
       Z sums[m];
-      block_totals<m>(
-          [&](int k, Z* s) { dot32<m>(load256(p + kBytes * k + 2), acts, block + k, s); }, sums);
+      block_totals<m, kBytes>(
+          p, [&](int k, Z* s) { dot32<m>(load256(p + kBytes * k + 2), acts, block + k, s); }, sums);
       const F d = low_half(heads<kBytes>(p));
       for (int r = 0; r < m; r++)
         out[r] = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r]),
@@ -134,7 +141,8 @@ struct Stream {
           _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12));
       const __m256i shift = _mm256_setr_epi64x(0, 0, 4, 4), low = _mm256_set1_epi8(15);
       Z sums[m];
-      block_totals<m>(
+      block_totals<m, kBytes>(
+          p,
           [&](int k, Z* s) {
             const __m256i both = _mm256_broadcastsi128_si256(load128(p + kBytes * k + 1));
             const __m256i code = _mm256_and_si256(_mm256_srlv_epi64(both, shift), low);
@@ -178,15 +186,6 @@ struct Stream {
       out[r] = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
     }
   }
-  static Z columns4(const uint8_t* p, int64_t stride, Z* out) {
-    const uint8_t* rows[kGroup];
-    for (int k = 0; k < kGroup; k++) rows[k] = p + stride * k;
-    alignas(64) uint8_t columns[4][64];
-    V::interleave16(rows, 0, columns);
-    for (int c = 0; c < 4; c++) out[c] = load(columns[c]);
-    return out[0];
-  }
-
   // Four products of a 2-bit level or a 4-bit level and a byte fit 16 bits, so a group scale can be
   // multiplied and added in one step.
   struct Q2_K {
@@ -206,7 +205,8 @@ struct Stream {
           _mm512_castsi256_si512(_mm256_setr_m128i(_mm_set1_epi32(-256), _mm_set1_epi32(-255))),
           _mm256_setr_m128i(_mm_set1_epi32(-248), _mm_set1_epi32(-247)), 1);
       Z sums[m], mins[4], least[m];
-      block_totals<m>(
+      block_totals<m, kBytes>(
+          p,
           [&](int k, Z* s) {
             const uint8_t* at = p + kBytes * k;
             const Z scale =
@@ -226,7 +226,7 @@ struct Stream {
             }
           },
           sums);
-      columns4(p, kBytes, mins);
+      V::columns([&](int k) { return p + kBytes * k; }, mins);
       for (Z& v : mins) v = _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
       minima<m, 4>(mins, acts, block, least);
       const Z d = heads<kBytes>(p + 80);
@@ -245,7 +245,7 @@ struct Stream {
     static void products(const uint8_t* p, const Act* acts, int64_t block, F* out) {
       const Z zero = _mm512_setzero_si512(), nibble = _mm512_set1_epi8(15);
       Z head[4];  // d and dmin, then twelve bytes of scales and minima
-      columns4(p, kBytes, head);
+      V::columns([&](int k) { return p + kBytes * k; }, head);
       const Z six = _mm512_set1_epi8(63), top = _mm512_set1_epi8(0x30);
       alignas(64) uint8_t scale[2][kGroup][4];
       _mm512_store_si512(scale[0], _mm512_and_si512(head[1], six));
@@ -259,7 +259,8 @@ struct Stream {
       const Z even = _mm512_inserti64x4(_mm512_set1_epi32(-256), _mm256_set1_epi32(-254), 1);
       const Z odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
       Z sums[m], least[m];
-      block_totals<m>(
+      block_totals<m, kBytes>(
+          p,
           [&](int k, Z* s) {
             for (int r = 0; r < m; r++) s[r] = zero;
 #pragma GCC unroll 2
@@ -295,25 +296,27 @@ struct Stream {
         for (int g = 0; g < 8; g++) std::memcpy(out + 64 * j + 8 * g, q + 32 * g + 8 * j, 8);
     }
 
-    struct Tables {
-      Z code[2][4];
-      explicit Tables(const Iq2Tables& t) {
-        for (int i = 0; i < 8; i++) code[i / 4][i % 4] = load(t.codes[i / 4] + 64 * (i % 4));
+    // The 256 entries of one half of the codebook.
+    struct Codes {
+      Z part[4];
+      explicit Codes(const uint8_t* t) {
+        for (int i = 0; i < 4; i++) part[i] = load(t + 64 * i);
       }
-      Z lookup(int half, Z index, __mmask64 low, __mmask64 high) const {
-        const Z* t = code[half];
-        const Z some = _mm512_mask2_permutex2var_epi8(t[0], index, low, t[1]);
-        return _mm512_mask2_permutex2var_epi8(t[2], some, high, t[3]);
+      // bit6 and bit7 of every index as masks.
+      Z at(Z index, __mmask64 bit6, __mmask64 bit7, __mmask64 both) const {
+        Z v = _mm512_permutexvar_epi8(index, part[0]);
+        v = _mm512_mask_permutexvar_epi8(v, bit6, index, part[1]);
+        v = _mm512_mask_permutexvar_epi8(v, bit7, index, part[2]);
+        return _mm512_mask_permutexvar_epi8(v, both, index, part[3]);
       }
     };
 
-    // One block: per 64 bits eight 2-bit codes for each of four sub-vectors, c0 in the lower
-    // half; byte `first` + j of `signs` has those of sub-vector j.
-    template <int m, int first>
-    static void block(Z codes, Z signs, const Act* acts, int64_t b, Z* s) {
+    // One block: per 64 bits the 2-bit codes of four sub-vectors, elements 0..3 in the lower half
+    // and 4..7 in the upper; signs of sub-vector j of all groups in signs[j].
+    template <int m>
+    static void block(Z codes, const uint64_t* signs, const Act* acts, int64_t b, Z* s) {
       const Z zero = _mm512_setzero_si512();
-      const Z fields = _mm512_set1_epi64(0x2624222006040200),
-              bits = _mm512_set1_epi64(0x0706050403020100);
+      const Z fields = _mm512_set1_epi64(0x2624222006040200);
       // Over bits: 8 + 17 (low bit of the code) + 35 (high bit), whatever lies above.
       const Z levels = _mm512_set1_epi64(0x0302000001020000);
       for (int r = 0; r < m; r++) s[r] = zero;
@@ -322,8 +325,7 @@ struct Stream {
         const Z at = _mm512_add_epi8(fields, _mm512_set1_epi8(static_cast<char>(8 * j)));
         const Z value =
             _mm512_gf2p8affine_epi64_epi8(_mm512_multishift_epi64_epi8(at, codes), levels, 8);
-        const __mmask64 negative = _mm512_bitshuffle_epi64_mask(
-            signs, _mm512_add_epi8(bits, _mm512_set1_epi8(static_cast<char>(8 * (first + j)))));
+        const __mmask64 negative = _cvtu64_mask64(signs[j]);
         for (int r = 0; r < m; r++) {
           const Z x = load(acts[r].q + 256 * b + 64 * j);
           s[r] = _mm512_dpbusd_epi32(s[r], value, _mm512_mask_sub_epi8(x, negative, zero, x));
@@ -333,26 +335,37 @@ struct Stream {
 
     template <int m>
     static void products(const uint8_t* p, const Act* acts, int64_t b, F* out) {
-      const Tables tables(iq2_tables());
+      const Iq2Tables& t = iq2_tables();
+      const Codes first(t.codes[0]), second(t.codes[1]);
       const Z seven_bits = _mm512_set1_epi64(0x352e2720150e0700);
       // The eighth bit is the parity of the other seven.
       const Z parity = _mm512_set1_epi64(0x010204081020407f);
+      constexpr int64_t kAll = 0x0101010101010101;
+      // Bytes j of all groups of the one block, then of the other.
+      Z by_vector = _mm512_set1_epi64(0x3830282018100800);
+      by_vector = _mm512_or_si512(
+          by_vector,
+          _mm512_setr_epi64(0, kAll, 2 * kAll, 3 * kAll, 4 * kAll, 5 * kAll, 6 * kAll, 7 * kAll));
       Z sums[m];
-      totals<m>(
+      totals<m, kBytes>(
+          p,
           [&](int i, Z* joined) {
             const Z q0 = load(p + 2 * kBytes * i + 2), q1 = load(p + 2 * kBytes * i + kBytes + 2);
             const Z index = _mm512_mask_blend_epi32(0xaaaa, q0, _mm512_slli_epi64(q1, 32));
             const Z tails = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(q0, 32), q1);
-            const __mmask64 high = _mm512_movepi8_mask(index), low = ~high;
-            const Z c0 = tables.lookup(0, index, low, high),
-                    c1 = tables.lookup(1, index, low, high);
-            const Z signs = _mm512_gf2p8affine_epi64_epi8(
+            const __mmask64 bit7 = _mm512_movepi8_mask(index),
+                            bit6 = _mm512_movepi8_mask(_mm512_add_epi8(index, index)),
+                            both = _kand_mask64(bit6, bit7);
+            const Z c0 = first.at(index, bit6, bit7, both), c1 = second.at(index, bit6, bit7, both);
+            const Z sign_bytes = _mm512_gf2p8affine_epi64_epi8(
                 _mm512_multishift_epi64_epi8(seven_bits, tails), parity, 0);
+            alignas(64) uint64_t signs[8];
+            _mm512_store_si512(signs, _mm512_permutexvar_epi8(by_vector, sign_bytes));
             Z a[m], c[m];
-            block<m, 0>(_mm512_mask_blend_epi32(0xaaaa, c0, _mm512_slli_epi64(c1, 32)), signs, acts,
-                        b + 2 * i, a);
-            block<m, 4>(_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(c0, 32), c1), signs, acts,
-                        b + 2 * i + 1, c);
+            block<m>(_mm512_mask_blend_epi32(0xaaaa, c0, _mm512_slli_epi64(c1, 32)), signs, acts,
+                     b + 2 * i, a);
+            block<m>(_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(c0, 32), c1), signs + 4,
+                     acts, b + 2 * i + 1, c);
             const Z scales = _mm512_or_si512(_mm512_srli_epi32(tails, 27), _mm512_set1_epi32(1));
             for (int r = 0; r < m; r++) joined[r] = _mm512_mullo_epi32(join2(a[r], c[r]), scales);
           },
@@ -380,8 +393,8 @@ struct Stream {
         _mm_store_si128(reinterpret_cast<__m128i*>(low[k]), l);
       }
       Z h[4], l[4];
-      columns4(high[0], 16, h);
-      columns4(low[0], 16, l);
+      V::columns([&](int k) { return high[k]; }, h);
+      V::columns([&](int k) { return low[k]; }, l);
       for (int c = 0; c < kCount / 4; c++) {
         _mm512_store_si512(out + 128 * c, h[c]);
         _mm512_store_si512(out + 128 * c + 64, l[c]);
@@ -417,7 +430,7 @@ struct Stream {
     F sum = _mm512_setzero_ps();
     for (int64_t b = 0; b < n_blocks; b += 4) {
       Z columns[4];
-      columns4(reinterpret_cast<const uint8_t*>(products + b), n_blocks * 4, columns);
+      V::columns([&](int o) { return products + o * n_blocks + b; }, columns);
       for (const Z& c : columns) sum = _mm512_add_ps(sum, _mm512_castsi512_ps(c));
     }
     return sum;
@@ -436,14 +449,11 @@ struct Stream {
     for (int64_t o = begin; o < end; o += kLanes) {
       int64_t block = 0;
       for (int64_t i = 0; i < count; i += kGroup) {
-        for (int64_t line = 0; line < kGroup * Format::kBytes; line += 64)
-          V::prefetch(p + kAhead + line);
         F out[m];
         Format::template products<m>(p, acts, block, out);
-        for (int r = 0; r < m; r++) _mm512_storeu_ps(products + r * count + i, out[r]);
+        for (int r = 0; r < m; r++) _mm512_store_ps(products + r * count + i, out[r]);
         p += kGroup * Format::kBytes;
-        block += kGroup;
-        if (block == wrap) block = 0;
+        block = block + kGroup == wrap ? 0 : block + kGroup;
       }
       for (int r = 0; r < m; r++) {
         float* y = job.out(first + r) + o;

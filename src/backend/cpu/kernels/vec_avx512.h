@@ -88,9 +88,11 @@ struct Avx512 {
   static I dp8(I s, W w, const void* x) { return _mm512_dpbusd_epi32(s, w, four(x)); }
   static I dp16(I s, W w, const void* x) { return _mm512_dpwssd_epi32(s, w, four(x)); }
 
-  static void interleave16(const uint8_t* const* rows, int64_t offset, void* out) {
+  // Four bytes of each of 16 rows per register, 16 bytes in all; row(r) is where row r lies.
+  template <class Row>
+  [[gnu::always_inline]] static void columns(Row row, __m512i* out) {
     const auto at = [&](int r) {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r] + offset));
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row(r)));
     };
     __m512i v[4];
     for (int j = 0; j < 4; j++) {  // rows j, j + 4, j + 8, j + 12 in the four lanes
@@ -101,11 +103,15 @@ struct Avx512 {
     }
     const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]),
                   c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
-    auto* to = static_cast<uint8_t*>(out);
-    _mm512_storeu_si512(to, _mm512_unpacklo_epi64(a, c));
-    _mm512_storeu_si512(to + 64, _mm512_unpackhi_epi64(a, c));
-    _mm512_storeu_si512(to + 128, _mm512_unpacklo_epi64(b, d));
-    _mm512_storeu_si512(to + 192, _mm512_unpackhi_epi64(b, d));
+    out[0] = _mm512_unpacklo_epi64(a, c);
+    out[1] = _mm512_unpackhi_epi64(a, c);
+    out[2] = _mm512_unpacklo_epi64(b, d);
+    out[3] = _mm512_unpackhi_epi64(b, d);
+  }
+  static void interleave16(const uint8_t* const* rows, int64_t offset, void* out) {
+    __m512i v[4];
+    columns([&](int r) { return rows[r] + offset; }, v);
+    for (int c = 0; c < 4; c++) _mm512_storeu_si512(static_cast<uint8_t*>(out) + 64 * c, v[c]);
   }
   static void widen(W w, void* out) {
     auto* to = static_cast<uint8_t*>(out);
