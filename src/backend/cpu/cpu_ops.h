@@ -64,6 +64,9 @@ class CpuOps : public Ops {
                     float* scores, int32_t* selected, int32_t* n_selected) override;
 
  private:
+  static constexpr int kFewRows = 8;  // at most: weights are read once, as they lie in memory
+  static constexpr int64_t kFewRowsOutputs = 1024;  // of an expert at once
+
   // Memory for kernels: aligned to a cache line, grown by prepare() only, pages untouched until
   // used.
   class Buffer {
@@ -108,15 +111,37 @@ class CpuOps : public Ops {
   // At most kActRows rows of grouped_matmul.
   void product(const Weight& w, int n_groups, int n, const float* x, float* y);
 
-  // An n x n_out product cut into pieces for the threads.
+  // [0, n) for threads that stream it: a piece for each thread and round, half as long from round
+  // to round. Long runs of memory are read faster, and there is little to wait for at the end.
+  struct Runs {
+    int64_t n = 0;
+    int n_threads = 1, n_rounds = 1;
+
+    int64_t count() const { return int64_t{n_threads} * n_rounds; }
+    int64_t begin(int64_t piece) const;
+  };
+  // bytes: of all n; work: multiply-adds of all n.
+  Runs cut_runs(int64_t n, int64_t bytes, int64_t work) const;
+
+  // An n x n_out product over many rows, cut into pieces for the threads.
   struct Pieces {
     int64_t n_out, outputs, n_cols;
     int64_t n, rows, n_row_chunks;
   };
-  Pieces cut(int64_t n_out, int64_t n_in, int n) const;
-  // Calls body(first output, end, first row, end, thread) for every piece.
+  Pieces cut(int64_t n_out, int n) const;
+  // Calls body(first output, end, first row, end, thread) for the pieces of a product of `macs`
+  // multiply-adds with weights of `bytes`.
   template <class F>
-  void each_piece(const Pieces& p, F&& body) {
+  void each_piece(int64_t n_out, int n, int64_t bytes, int64_t macs, F&& body) {
+    if (n > kFewRows) return each_piece(cut(n_out, n), body);
+    const Runs runs = cut_runs((n_out + cpu::kLanes - 1) / cpu::kLanes, bytes, macs);
+    pool_.run(runs.count(), 1, [&](int64_t begin, int64_t end, int thread) {
+      const int64_t o = runs.begin(begin) * cpu::kLanes, stop = runs.begin(end) * cpu::kLanes;
+      if (o < stop) body(o, stop < n_out ? stop : n_out, 0, n, thread);
+    });
+  }
+  template <class F>
+  void each_piece(const Pieces& p, F& body) {
     pool_.run(p.n_cols * p.n_row_chunks, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t item = begin; item < end; item++) {
         const int64_t o = item % p.n_cols * p.outputs, r = item / p.n_cols * p.rows;

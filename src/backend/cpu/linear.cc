@@ -11,7 +11,8 @@ namespace {
 
 // A chunk below this many multiply-adds is not worth waking a thread for.
 constexpr int64_t kMinChunkWork = 1 << 16;
-constexpr int kFewRows = 8;  // at most: weights are read once, 16 outputs at a time
+constexpr int64_t kMinRunBytes = 256 << 10;
+constexpr int kMaxRounds = 6;
 constexpr int kMinRowChunk = 96;
 constexpr int kActRows = 1024;  // prepared at once, which bounds their memory
 
@@ -33,7 +34,9 @@ CpuOps::Sizes CpuOps::sizes(const StepLimits& limits) const {
   const int64_t inputs = std::max<int64_t>(limits.max_inputs, width);
   Sizes s;
   s.product = kernels_.scratch_bytes(width);
-  s.up = n * kernels_.chunk_outputs * 4;
+  s.up = std::max<int64_t>(n * kernels_.chunk_outputs,
+                           std::min<int64_t>(n, kFewRows) * kFewRowsOutputs) *
+         4;
   s.keys = cpu::kKeyBlock * width * 4;
   s.row = 4 * width * 4;
   s.sort = limits.n_index_rows * 8;
@@ -96,22 +99,32 @@ void CpuOps::prepare_acts(DType type, int64_t n, int64_t n_in, const float* x,
   });
 }
 
-CpuOps::Pieces CpuOps::cut(int64_t n_out, int64_t n_in, int n) const {
-  // Few rows stream the weights: small pieces balance the threads. Many rows want wide pieces, and
-  // are themselves cut where there are too few outputs to go round.
-  int64_t outputs = cpu::kLanes, rows = n;
+int64_t CpuOps::Runs::begin(int64_t piece) const {
+  const int64_t round = piece / n_threads, slot = piece % n_threads;
+  if (round >= n_rounds) return n;
+  const int64_t left = n >> round;  // of all when the round begins
+  const int64_t taken = round + 1 < n_rounds ? left - (n >> (round + 1)) : left;
+  return n - left + taken * slot / n_threads;
+}
+
+CpuOps::Runs CpuOps::cut_runs(int64_t n, int64_t bytes, int64_t work) const {
+  Runs runs{n, 1, 1};
+  runs.n_threads = static_cast<int>(std::clamp<int64_t>(work / kMinChunkWork, 1, pool_.size()));
+  while (runs.n_threads > 1 && runs.n_rounds < kMaxRounds &&
+         bytes / runs.n_threads >> runs.n_rounds >= kMinRunBytes)
+    runs.n_rounds++;
+  return runs;
+}
+
+CpuOps::Pieces CpuOps::cut(int64_t n_out, int n) const {
+  // Wide pieces; rows are cut where there are too few outputs to go round.
+  int64_t rows = n;
   const int64_t wanted = 4 * pool_.size();
-  if (n > kFewRows) {
-    outputs = std::clamp<int64_t>(n_out / wanted / 32 * 32, 32, kernels_.chunk_outputs);
-    const int64_t pieces = (n_out + outputs - 1) / outputs;
-    if (pieces < wanted)
-      rows = std::max<int64_t>(kMinRowChunk, round_up(n * pieces / wanted, kMinRowChunk));
-  } else {
-    const int64_t enough = kMinChunkWork / (n_in * n) / cpu::kLanes + 1;
-    outputs *=
-        std::clamp<int64_t>(n_out / cpu::kLanes / wanted, enough, std::max<int64_t>(enough, 8));
-  }
-  return {n_out, outputs, (n_out + outputs - 1) / outputs, n, rows, (n + rows - 1) / rows};
+  const int64_t outputs = std::clamp<int64_t>(n_out / wanted / 32 * 32, 32, kernels_.chunk_outputs);
+  const int64_t pieces = (n_out + outputs - 1) / outputs;
+  if (pieces < wanted)
+    rows = std::max<int64_t>(kMinRowChunk, round_up(n * pieces / wanted, kMinRowChunk));
+  return {n_out, outputs, pieces, n, rows, (n + rows - 1) / rows};
 }
 
 void CpuOps::matmul(const Weight& w, int n, const float* x, float* y) {
@@ -131,18 +144,19 @@ void CpuOps::product(const Weight& w, int n_groups, int n, const float* x, float
   const int64_t group_stride = all.act_stride;
   all.act_stride *= n_groups;
   all.y_stride = w.n_out;
-  each_piece(cut(w.n_out, w.n_in, n), [&](int64_t o, int64_t end, int r, int r_end, int thread) {
-    while (o < end) {
-      const int64_t group = o / per_group, stop = std::min(end, (group + 1) * per_group);
-      cpu::MatmulJob job = all;
-      job.w = w.rows(o, stop);
-      job.acts += group * group_stride + r * all.act_stride;
-      job.n = r_end - r;
-      job.y = y + r * all.y_stride + o;
-      kernels_.matmul(job, 0, stop - o, scratch(thread).product.data());
-      o = stop;
-    }
-  });
+  each_piece(w.n_out, n, w.n_out * w.row_bytes(), w.n_out * w.n_in * n,
+             [&](int64_t o, int64_t end, int r, int r_end, int thread) {
+               while (o < end) {
+                 const int64_t group = o / per_group, stop = std::min(end, (group + 1) * per_group);
+                 cpu::MatmulJob job = all;
+                 job.w = w.rows(o, stop);
+                 job.acts += group * group_stride + r * all.act_stride;
+                 job.n = r_end - r;
+                 job.y = y + r * all.y_stride + o;
+                 kernels_.matmul(job, 0, stop - o, scratch(thread).product.data());
+                 o = stop;
+               }
+             });
 }
 
 void CpuOps::rope_table(const BatchRows& b, const float* freq, int rope, float* out) {

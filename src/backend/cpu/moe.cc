@@ -67,32 +67,49 @@ void CpuOps::sort_by_expert(int n_experts, int64_t n_pairs, int k, const int32_t
 void CpuOps::expert_hidden(const ExpertParams& p, int64_t n_pairs, const cpu::MatmulJob& acts,
                            const float* weights, float* hidden) {
   const int64_t inner = p.w1.n_out;
-  // Many rows per expert: wide pieces, so that activations are read less often.
-  const int64_t outputs = n_pairs / n_active_ > 8 ? kernels_.chunk_outputs : 8 * cpu::kLanes;
-  const int64_t pieces = (inner + outputs - 1) / outputs;
-  pool_.run(n_active_ * pieces, 1, [&](int64_t begin, int64_t end, int thread) {
-    Scratch& s = scratch(thread);
-    for (int64_t item = begin; item < end; item++) {
-      const int64_t a = item / pieces, o = item % pieces * outputs;
-      const int64_t stop = std::min(o + outputs, inner), width = stop - o;
-      const int32_t* pairs = pairs_.data() + begin_[a];
-      cpu::MatmulJob job = acts;
-      job.n = begin_[a + 1] - begin_[a];
-      job.in_rows = pair_rows_.data() + begin_[a];
-      job.w = p.w1.expert(active_[a]).rows(o, stop);
-      job.out_rows = pairs;
-      job.y = hidden + o;
-      job.y_stride = inner;
-      kernels_.matmul(job, 0, width, s.product.data());
-      job.w = p.w3.expert(active_[a]).rows(o, stop);
-      job.out_rows = nullptr;
-      job.y = s.up.as<float>();
-      job.y_stride = width;
-      kernels_.matmul(job, 0, width, s.product.data());
-      for (int i = 0; i < job.n; i++) {
-        float* h = hidden + pairs[i] * inner + o;
-        kernels_.swiglu(h, job.y + i * width, width, p.limit, weights[pairs[i]], h);
+  // Outputs [o, stop) of active expert a.
+  const auto part = [&](int64_t a, int64_t o, int64_t stop, Scratch& s) {
+    const int64_t width = stop - o;
+    const int32_t* pairs = pairs_.data() + begin_[a];
+    cpu::MatmulJob job = acts;
+    job.n = begin_[a + 1] - begin_[a];
+    job.in_rows = pair_rows_.data() + begin_[a];
+    job.w = p.w1.expert(active_[a]).rows(o, stop);
+    job.out_rows = pairs;
+    job.y = hidden + o;
+    job.y_stride = inner;
+    kernels_.matmul(job, 0, width, s.product.data());
+    job.w = p.w3.expert(active_[a]).rows(o, stop);
+    job.out_rows = nullptr;
+    job.y = s.up.as<float>();
+    job.y_stride = width;
+    kernels_.matmul(job, 0, width, s.product.data());
+    for (int i = 0; i < job.n; i++) {
+      float* h = hidden + pairs[i] * inner + o;
+      kernels_.swiglu(h, job.y + i * width, width, p.limit, weights[pairs[i]], h);
+    }
+  };
+  if (n_pairs / n_active_ > kFewRows) {  // wide pieces, so that activations are read less often
+    const int64_t outputs = kernels_.chunk_outputs, pieces = (inner + outputs - 1) / outputs;
+    pool_.run(n_active_ * pieces, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t item = begin; item < end; item++) {
+        const int64_t o = item % pieces * outputs;
+        part(item / pieces, o, std::min(o + outputs, inner), scratch(thread));
       }
+    });
+    return;
+  }
+  const int64_t panels = (inner + cpu::kLanes - 1) / cpu::kLanes;
+  const Runs runs = cut_runs(n_active_ * panels, 2 * n_active_ * p.w1.matrix_bytes(),
+                             2 * n_pairs * inner * p.w1.n_in);
+  pool_.run(runs.count(), 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t at = runs.begin(begin), stop = runs.begin(end); at < stop;) {
+      const int64_t a = at / panels, o = at % panels * cpu::kLanes;
+      const int64_t outputs =
+          begin_[a + 1] - begin_[a] <= kFewRows ? kFewRowsOutputs : kernels_.chunk_outputs;
+      const int64_t next = std::min({at + outputs / cpu::kLanes, (a + 1) * panels, stop});
+      part(a, o, std::min(o + (next - at) * cpu::kLanes, inner), scratch(thread));
+      at = next;
     }
   });
 }
@@ -100,7 +117,7 @@ void CpuOps::expert_hidden(const ExpertParams& p, int64_t n_pairs, const cpu::Ma
 // y[row] = sum over its experts, ascending for every output, which fixes the order of the sum.
 void CpuOps::expert_down(const ExpertParams& p, int n, const cpu::MatmulJob& acts, float* y) {
   const int64_t d = p.w2.n_out;
-  each_piece(cut(d, p.w2.n_in * n_active_, n),
+  each_piece(d, n, n_active_ * d * p.w2.row_bytes(), d * p.w2.n_in * n_active_,
              [&](int64_t o, int64_t end, int r, int r_end, int thread) {
                for (int i = r; i < r_end; i++) std::fill_n(y + i * d + o, end - o, 0.0f);
                for (int a = 0; a < n_active_; a++) {
