@@ -37,6 +37,7 @@ struct EngineOptions {
   int64_t n_ctx = 0;               // tokens per session; 0 = what the model and the memory allow
   int n_sessions = 1;              // sessions alive at once that the plan must hold
   int prefill_chunk = 0;           // rows computed at once; 0 = the backend's choice
+  int64_t gpu_memory_mb = 0;       // of the GPU's memory to use; 0 = what is free
   KvPrecision kv_precision = KvPrecision::kTrained;
   std::string kv_disk_dir = {};     // where computed prefixes are kept across runs; empty = nowhere
   int64_t kv_disk_space_mb = 8192;  // budget of that folder
@@ -58,12 +59,14 @@ struct ModelInfo {
 // Bytes by purpose; made from the file's header alone, so it works for models larger than this
 // machine.
 struct MemoryPlan {
-  uint64_t weights_bytes = 0;     // mapped; the system may drop and reread them
+  uint64_t weights_bytes = 0;  // mapped; the system may drop and reread them
+  // Of these, experts that stay in this machine's memory, pinned, because the GPU's is too small.
+  uint64_t host_weights_bytes = 0;
   uint64_t kv_session_bytes = 0;  // rows of one session at n_ctx
   uint64_t frontier_bytes = 0;    // one session: window, compressor state, kept frontiers
   uint64_t workspace_bytes = 0;   // activations of one chunk
-  uint64_t total_bytes = 0;
-  uint64_t available_bytes = 0;  // free for use on this machine
+  uint64_t total_bytes = 0;       // without host_weights_bytes
+  uint64_t available_bytes = 0;   // free for use on the device that computes
   int64_t n_ctx = 0;
   int n_sessions = 1;
   bool fits() const { return total_bytes <= available_bytes; }

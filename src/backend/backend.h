@@ -40,6 +40,12 @@ struct StepKey {
   bool operator==(const StepKey&) const = default;
 };
 
+// Where a weight lies for the kernels.
+enum class Placement {
+  kDevice,
+  kHost,  // this machine's memory, pinned, which the device reads over its bus
+};
+
 struct BackendOptions {
   int n_threads = 0;               // 0 = one per physical core
   std::string cpu_level = "auto";  // instruction sets of the CPU backend (cpu/kernels/level.h)
@@ -74,7 +80,9 @@ class Backend {
   // The weight as this backend computes with it; w.data is host memory. Host backends use it where
   // it lies; devices copy it, once for weights that share bytes, and keep it until they go. Ops
   // take adopted weights only.
-  virtual Result<Weight> adopt(const Weight& w) { return w; }
+  virtual Result<Weight> adopt(const Weight& w, Placement) { return w; }
+  // Whether adopt(kHost) is possible.
+  virtual bool reads_host_memory() const { return false; }
 
   // Free memory of the device; nothing where that is the memory of this machine.
   virtual std::optional<uint64_t> device_memory() const { return std::nullopt; }

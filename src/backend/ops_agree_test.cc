@@ -90,7 +90,7 @@ class OpsAgree : public testing::TestWithParam<std::string> {
 
   // As the backend computes with it; the reference takes the stored form.
   Weight on(const Weight& w) {
-    auto adopted = backend_->adopt(w);
+    auto adopted = backend_->adopt(w, Placement::kDevice);
     EXPECT_TRUE(adopted.ok());
     return *adopted;
   }

@@ -78,6 +78,9 @@ constexpr Option kOptions[] = {
      "threads; 0 = one per physical core"},
     {"--kv-precision", "", kEngine, kChoice, "trained|f32", "trained", "",
      "rows of the cache as the model was trained, or unrounded for comparison with references"},
+    {"--gpu-memory-mb", "", kEngine, kInt, "N", "0", "",
+     "use at most so much of the GPU's memory; experts that do not fit stay in this machine's; 0 = "
+     "what is free"},
     {"--chunk", "", "run chat inspect logits bench eval serve", kInt, "N", "0", "",
      "prompt tokens computed at once; 0 = the backend's choice"},
     {"--kv-disk-dir", "", "run chat serve cache", kFile, "DIR", "", "",

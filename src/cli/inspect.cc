@@ -78,6 +78,8 @@ void print_plan(const MemoryPlan& p) {
   fmt::print("\nMemory plan for {} session{} of {} tokens\n", p.n_sessions,
              p.n_sessions == 1 ? "" : "s", p.n_ctx);
   row("weights", p.weights_bytes, "mapped from the file");
+  if (p.host_weights_bytes > 0)
+    row("of them on the host", p.host_weights_bytes, "experts, read by the GPU over its bus");
   row("cache, per session", p.kv_session_bytes, "compressed rows");
   row("frontier, per session", p.frontier_bytes, "window and compressor state");
   row("workspace", p.workspace_bytes, "activations of one chunk");
@@ -116,6 +118,7 @@ Json plan_json(const MemoryPlan& p) {
   j.set("ctx", Json::of(p.n_ctx));
   j.set("sessions", Json::of(static_cast<int64_t>(p.n_sessions)));
   j.set("weights_bytes", bytes(p.weights_bytes));
+  j.set("host_weights_bytes", bytes(p.host_weights_bytes));
   j.set("kv_session_bytes", bytes(p.kv_session_bytes));
   j.set("frontier_bytes", bytes(p.frontier_bytes));
   j.set("workspace_bytes", bytes(p.workspace_bytes));

@@ -31,6 +31,7 @@ Result<EngineOptions> engine_options(const Args& args) {
   o.n_ctx = args.integer("--ctx");
   NW_ASSIGN(o.n_threads, small_int(args, "--threads"));
   NW_ASSIGN(o.prefill_chunk, small_int(args, "--chunk"));
+  o.gpu_memory_mb = args.integer("--gpu-memory-mb");
   o.kv_precision = args.text("--kv-precision") == "f32" ? KvPrecision::kF32 : KvPrecision::kTrained;
   return o;
 }

@@ -80,6 +80,24 @@ ModelInfo describe(const gguf::File& file, const Config& c) {
   return info;
 }
 
+// Bytes of routed experts, each once where tensors share them.
+uint64_t expert_bytes(const gguf::File& file) {
+  std::map<uint64_t, uint64_t> by_offset;
+  for (const gguf::Tensor& t : file.tensors())
+    if (t.name.find("_exps.") != std::string::npos) by_offset[t.offset] = t.n_bytes;
+  uint64_t n_bytes = 0;
+  for (const auto& [offset, size] : by_offset) n_bytes += size;
+  return n_bytes;
+}
+
+uint64_t memory_for(const EngineOptions& options, const Backend& backend) {
+  if (!backend.reads_host_memory()) return backend.device_memory().value_or(available_memory());
+  const uint64_t free = backend.device_memory().value_or(available_memory());
+  return options.gpu_memory_mb > 0
+             ? std::min(free, static_cast<uint64_t>(options.gpu_memory_mb) << 20)
+             : free;
+}
+
 // What open() and inspect() both need to know.
 struct Blueprint {
   gguf::File file;
@@ -109,7 +127,10 @@ Result<Blueprint> draw(const EngineOptions& options, const Backend& backend) {
                         options.n_ctx > 0 ? options.n_ctx : config.max_ctx};
   const StepLimits limits = step_limits(config, shape);
   request.backend_bytes = static_cast<uint64_t>(backend.scratch_bytes(limits));
-  const uint64_t available = backend.device_memory().value_or(available_memory());
+  const uint64_t available = memory_for(options, backend);
+  if (backend.reads_host_memory())
+    request = move_experts_to_host(config, layout, request, available,
+                                   std::min(expert_bytes(file), available_memory()));
   const MemoryPlan plan = make_plan(config, layout, request, available);
   return Blueprint{std::move(file), std::move(config), std::move(layout), request, plan,
                    std::move(info)};
@@ -123,8 +144,14 @@ class LoadedEngine : public Engine {
   Status load() {
     NW_ASSIGN(tokenizer_, read_tokenizer(b_.file, b_.config.n_vocab));
     NW_ASSIGN(const Weights mapped, bind_weights(b_.config, b_.file));
+    if (b_.plan.host_weights_bytes > 0)
+      fmt::print(stderr,
+                 "narwhal: {} MiB of experts stay in this machine's memory, the GPU's is "
+                 "too small\n",
+                 b_.plan.host_weights_bytes >> 20);
     Progress progress("load", static_cast<int64_t>(b_.request.weights_bytes));
     NW_ASSIGN(weights_, adopt_weights(b_.config, mapped, *backend_,
+                                      static_cast<int64_t>(b_.plan.host_weights_bytes),
                                       [&](int64_t n_bytes) { progress.update(n_bytes); }));
     const int max_pages = static_cast<int>(KvLayout::n_pages(b_.plan.n_ctx));
     NW_ASSIGN(cache_, KvCache::create(b_.layout, *backend_, b_.plan.n_sessions,

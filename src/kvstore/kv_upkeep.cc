@@ -207,6 +207,9 @@ bool KvStore::Impl::repair_locked(const KvId& id, bool is_block, bool payload) {
     ::close(fd);
   }
   if (good) return false;
+  // Gone from both: evicted since the lookup, which is no damage.
+  const bool known_file = is_block ? write_index.has_block(id) : write_index.has_frontier(id);
+  if (fd < 0 && !known_file) return true;
   {
     const std::lock_guard guard(queue_mutex);
     counters.files_damaged++;

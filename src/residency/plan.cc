@@ -13,6 +13,7 @@
 namespace narwhal {
 namespace {
 
+constexpr int64_t kMovedCtx = 32768;    // chosen when experts must leave the device anyhow
 constexpr int64_t kSmallestCtx = 4096;  // chosen when not even this fits; the refusal then says so
 
 double gib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
@@ -24,13 +25,14 @@ MemoryPlan plan_for(const Config& c, const KvLayout& layout, const PlanRequest& 
   plan.n_sessions = q.n_sessions;
   plan.available_bytes = available;
   plan.weights_bytes = q.weights_bytes;
+  plan.host_weights_bytes = q.host_weights_bytes;
   plan.kv_session_bytes = KvLayout::n_pages(n_ctx) * layout.page_bytes;
   plan.frontier_bytes = layout.frontier_bytes + frontier_budget(layout);
   Activations a;
   plan.workspace_bytes =
       q.backend_bytes + place_activations(c, layout, {q.chunk, q.n_logits, n_ctx}, nullptr, a);
   plan.total_bytes =
-      plan.weights_bytes + plan.workspace_bytes +
+      plan.weights_bytes - plan.host_weights_bytes + plan.workspace_bytes +
       static_cast<uint64_t>(q.n_sessions) * (plan.kv_session_bytes + plan.frontier_bytes);
   return plan;
 }
@@ -76,6 +78,19 @@ uint64_t available_memory() {
   if (sysctlbyname("hw.memsize", &available, &size, nullptr, 0) != 0) available = 0;
 #endif
   return available;
+}
+
+PlanRequest move_experts_to_host(const Config& c, const KvLayout& layout, const PlanRequest& q,
+                                 uint64_t available, uint64_t expert_bytes) {
+  PlanRequest moved = q;
+  if (q.n_ctx == 0) {
+    if (largest_fitting_ctx(c, layout, q, available) >= std::min(kSmallestCtx, c.max_ctx)) return q;
+    moved.n_ctx = std::min(kMovedCtx, c.max_ctx);
+  }
+  const MemoryPlan plan = plan_for(c, layout, moved, moved.n_ctx, available);
+  if (plan.fits() || plan.total_bytes - available > expert_bytes) return q;
+  moved.host_weights_bytes = plan.total_bytes - available;
+  return moved;
 }
 
 MemoryPlan make_plan(const Config& c, const KvLayout& layout, const PlanRequest& q,

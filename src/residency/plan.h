@@ -22,12 +22,20 @@ inline int64_t frontier_budget(const KvLayout& layout) { return 12 * layout.fron
 
 struct PlanRequest {
   uint64_t weights_bytes = 0;
-  int64_t n_ctx = 0;  // 0 = as much as fits, at most the model's own
+  uint64_t host_weights_bytes = 0;  // of them, not on the device
+  int64_t n_ctx = 0;                // 0 = as much as fits, at most the model's own
   int n_sessions = 1;
   int chunk = 0;               // rows of a step
   int n_logits = 0;            // rows of a step with logits
   uint64_t backend_bytes = 0;  // the backend's own scratch
 };
+
+// The request with as many of `expert_bytes` moved to host memory as the device is too small by;
+// unchanged where it fits, or would not even so. Where no context is given and weights must move,
+// the context becomes 32,768.
+PlanRequest move_experts_to_host(const Config& config, const KvLayout& layout,
+                                 const PlanRequest& request, uint64_t available,
+                                 uint64_t expert_bytes);
 
 MemoryPlan make_plan(const Config& config, const KvLayout& layout, const PlanRequest& request,
                      uint64_t available);

@@ -43,6 +43,27 @@ TEST_F(Plan, TakesTheLongestContextThatFits) {
   EXPECT_FALSE(plan(83 * kGib, p.n_ctx + kPageTokens).fits()) << "one page more does not fit";
 }
 
+TEST_F(Plan, ExpertsLeaveADeviceThatIsTooSmall) {
+  plan(0);  // fills request_
+  const uint64_t experts = 70 * kGib;
+  const auto moved = [&](uint64_t available, int64_t n_ctx) {
+    request_.n_ctx = n_ctx;
+    return move_experts_to_host(config_, layout_, request_, available, experts);
+  };
+  EXPECT_EQ(moved(128 * kGib, 0).host_weights_bytes, 0u);
+  EXPECT_EQ(moved(128 * kGib, 0).n_ctx, 0) << "untouched where it fits";
+  const PlanRequest h100 = moved(78 * kGib, 0);
+  EXPECT_EQ(h100.n_ctx, 32768);
+  EXPECT_GT(h100.host_weights_bytes, 3 * kGib);
+  EXPECT_LT(h100.host_weights_bytes, 8 * kGib);
+  const MemoryPlan p = make_plan(config_, layout_, h100, 78 * kGib);
+  EXPECT_TRUE(p.fits());
+  EXPECT_EQ(p.total_bytes, p.weights_bytes - p.host_weights_bytes + p.workspace_bytes +
+                               p.kv_session_bytes + p.frontier_bytes);
+  EXPECT_GT(moved(78 * kGib, 131072).host_weights_bytes, h100.host_weights_bytes);
+  EXPECT_EQ(moved(8 * kGib, 0).host_weights_bytes, 0u) << "what is no expert does not fit either";
+}
+
 TEST_F(Plan, RefusalsSayWhatWouldFit) {
   const MemoryPlan tight = plan(83 * kGib, 1048576);
   const Status status = check_plan(config_, layout_, request_, tight);

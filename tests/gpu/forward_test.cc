@@ -143,6 +143,29 @@ std::vector<std::string> whole_model_backends() {
 }
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GpuForward);
 
+TEST_P(GpuForward, ExpertsOnTheHostChangeNothing) {
+  const std::vector<int32_t> prompt = random_tokens(40, 512, 9);
+  const auto logits = [&](int64_t gpu_memory_mb, uint64_t& on_host) {
+    auto engine =
+        Engine::open({.backend = GetParam(), .n_ctx = 512, .gpu_memory_mb = gpu_memory_mb});
+    EXPECT_TRUE(engine.ok()) << engine.status().message();
+    on_host = (*engine)->plan().host_weights_bytes;
+    EXPECT_TRUE((*engine)->plan().fits());
+    auto session = *(*engine)->new_session();
+    EXPECT_TRUE(session->sync(prompt).ok());
+    return std::vector<float>(session->logits().begin(), session->logits().end());
+  };
+  uint64_t none = 1, some = 0;
+  const auto want = logits(0, none);
+  const int64_t all_mb = static_cast<int64_t>(
+      Engine::inspect({.backend = GetParam(), .n_ctx = 512})->second.total_bytes >> 20);
+  EXPECT_EQ(logits(all_mb - 4, some), want);
+  EXPECT_EQ(none, 0u);
+  EXPECT_GT(some, 3u << 20);
+  const auto tight = Engine::open({.backend = GetParam(), .n_ctx = 512, .gpu_memory_mb = 2});
+  EXPECT_EQ(tight.status().code(), Code::kNoMemory);
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, GpuForward, testing::ValuesIn(whole_model_backends()),
                          [](const auto& i) { return i.param; });
 

@@ -44,7 +44,7 @@ class Tiles : public testing::TestWithParam<std::string> {
                         &store[r * row_bytes(type, n_in)]);
     return {store.data(), type, n_in, n_out, n_experts};
   }
-  Weight on(const Weight& w) { return *backend_->adopt(w); }
+  Weight on(const Weight& w) { return *backend_->adopt(w, Placement::kDevice); }
 
   std::mt19937 rng_{7};
   std::vector<std::vector<std::byte>> stores_;

@@ -11,9 +11,9 @@
 namespace narwhal {
 namespace {
 
-class CudaBackend : public Backend {
+class CudaBackend : public Backend, public gpu::HostMemory {
  public:
-  explicit CudaBackend(bool exact) : ops_(stream_, exact), adopted_(*this, stream_) {}
+  explicit CudaBackend(bool exact) : ops_(stream_, exact), adopted_(*this, *this, stream_) {}
   ~CudaBackend() override { release(scratch_, scratch_bytes_); }
 
   Status open() {
@@ -80,7 +80,21 @@ class CudaBackend : public Backend {
     stream_.copy_device(to, from, n);
   }
 
-  Result<Weight> adopt(const Weight& w) override { return adopted_.adopt(w); }
+  Result<Weight> adopt(const Weight& w, Placement where) override {
+    return adopted_.adopt(w, where);
+  }
+  bool reads_host_memory() const override { return true; }
+  Result<std::byte*> allocate_host(int64_t n_bytes) override {
+    void* p = nullptr;
+    if (const cudaError_t e = cudaHostAlloc(&p, n_bytes, cudaHostAllocMapped); e != cudaSuccess) {
+      cudaGetLastError();
+      return no_memory(
+          fmt::format("{} MiB of this machine's memory cannot be pinned for the GPU ({})",
+                      n_bytes >> 20, cudaGetErrorString(e)));
+    }
+    return static_cast<std::byte*>(p);  // one address for both sides
+  }
+  void release_host(std::byte* memory, int64_t) override { cudaFreeHost(memory); }
   std::optional<uint64_t> device_memory() const override {
     size_t free = 0, total = 0;
     if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;

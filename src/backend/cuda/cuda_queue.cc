@@ -73,8 +73,8 @@ void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
   std::byte* piece = pinned_ + slot_ * kSlotBytes + slot_used_;
   slot_used_ += rounded;
   std::memcpy(piece, host, n_bytes);
-  check(cudaMemcpyAsync(device, piece, n_bytes, cudaMemcpyHostToDevice, stream_),
-        "copy to the GPU");
+  // Default: weights that stay on the host are written here, too.
+  check(cudaMemcpyAsync(device, piece, n_bytes, cudaMemcpyDefault, stream_), "copy to the GPU");
 }
 
 void Stream::copy_in(void* device, const void* host, int64_t n_bytes) {

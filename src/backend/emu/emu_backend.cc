@@ -46,16 +46,21 @@ class EmuQueue : public gpu::Queue {
   emu::Machine machine_;
 };
 
-class EmuBackend : public HostBackend {
+class EmuBackend : public HostBackend, public gpu::HostMemory {
  public:
-  explicit EmuBackend(bool exact) : ops_(queue_, exact), adopted_(*this, queue_) {}
+  explicit EmuBackend(bool exact) : ops_(queue_, exact), adopted_(*this, *this, queue_) {}
   ~EmuBackend() override { release(scratch_, scratch_bytes_); }
 
   std::string_view name() const override { return "emu"; }
   std::string description() const override { return "GPU kernels emulated on the CPU"; }
   Ops& ops() override { return ops_; }
   int preferred_chunk() const override { return 64; }
-  Result<Weight> adopt(const Weight& w) override { return adopted_.adopt(w); }
+  Result<Weight> adopt(const Weight& w, Placement where) override {
+    return adopted_.adopt(w, where);
+  }
+  bool reads_host_memory() const override { return true; }
+  Result<std::byte*> allocate_host(int64_t n_bytes) override { return allocate(n_bytes); }
+  void release_host(std::byte* memory, int64_t n_bytes) override { release(memory, n_bytes); }
 
   int64_t scratch_bytes(const StepLimits& limits) const override {
     gpu::Scratch scratch;

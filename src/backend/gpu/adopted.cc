@@ -12,23 +12,29 @@ constexpr int64_t kStagingBytes = int64_t{64} << 20;
 }  // namespace
 
 AdoptedWeights::~AdoptedWeights() {
-  for (const auto& [key, copy] : copies_) backend_.release(copy.device, copy.n_bytes);
+  for (const auto& [key, copy] : copies_) {
+    if (copy.where == Placement::kHost)
+      host_.release_host(copy.memory, copy.n_bytes);
+    else
+      backend_.release(copy.memory, copy.n_bytes);
+  }
   backend_.release(staging_, kStagingBytes);
 }
 
-Result<Weight> AdoptedWeights::adopt(const Weight& w) {
+Result<Weight> AdoptedWeights::adopt(const Weight& w, Placement where) {
   if (!w) return w;
   Weight out = w;
   const Key key{w.data, w.type, w.n_in, w.n_out, w.n_experts};
   if (const auto found = copies_.find(key); found != copies_.end()) {
-    out.data = found->second.device;
+    out.data = found->second.memory;
     return out;
   }
   const int64_t n_bytes = is_packed(w.type) ? packed_bytes(w) : w.n_bytes();
-  NW_ASSIGN(std::byte* const device, backend_.allocate(n_bytes));
-  copies_.emplace(key, Copy{device, n_bytes});
-  NW_TRY(fill(w, device));
-  out.data = device;
+  NW_ASSIGN(std::byte* const memory,
+            where == Placement::kHost ? host_.allocate_host(n_bytes) : backend_.allocate(n_bytes));
+  copies_.emplace(key, Copy{memory, n_bytes, where});
+  NW_TRY(fill(w, memory));
+  out.data = memory;
   return out;
 }
 

@@ -1,5 +1,5 @@
-// AdoptedWeights: the device copies of a model's weights, packed for the kernels. Weights that
-// share bytes in the file share them on the device.
+// AdoptedWeights: a model's weights as the kernels read them, packed, on the device or in host
+// memory that it reads. Weights that share bytes in the file share them here.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +12,30 @@
 
 namespace narwhal::gpu {
 
+// Host memory that the device reads over its bus.
+class HostMemory {
+ public:
+  virtual ~HostMemory() = default;
+  virtual Result<std::byte*> allocate_host(int64_t n_bytes) = 0;
+  virtual void release_host(std::byte* memory, int64_t n_bytes) = 0;
+};
+
 class AdoptedWeights {
  public:
-  AdoptedWeights(Backend& backend, Queue& queue) : backend_(backend), queue_(queue) {}
+  AdoptedWeights(Backend& backend, HostMemory& host, Queue& queue)
+      : backend_(backend), host_(host), queue_(queue) {}
   ~AdoptedWeights();
   AdoptedWeights(const AdoptedWeights&) = delete;
   AdoptedWeights& operator=(const AdoptedWeights&) = delete;
 
-  // The same weight on the device; w.data is host memory. Lives as long as this object.
-  Result<Weight> adopt(const Weight& w);
+  // The same weight for the kernels; w.data is host memory. Lives as long as this object.
+  Result<Weight> adopt(const Weight& w, Placement where);
 
  private:
   struct Copy {
-    std::byte* device;
+    std::byte* memory;
     int64_t n_bytes;
+    Placement where;
   };
   using Key = std::tuple<const std::byte*, DType, int64_t, int64_t, int64_t>;
   Status fill(const Weight& w, std::byte* device);
@@ -33,6 +43,7 @@ class AdoptedWeights {
   void fill_matrix(const Weight& w, const std::byte* host, std::byte* device);
 
   Backend& backend_;
+  HostMemory& host_;
   Queue& queue_;
   std::map<Key, Copy> copies_;
   std::byte* staging_ = nullptr;  // device memory of raw blocks
