@@ -1,10 +1,17 @@
 #include "serve/metrics.h"
 
 #include <fmt/format.h>
+#include <time.h>
 
 #include <string_view>
 
 namespace narwhal::serve {
+
+int64_t thread_cpu_us() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return int64_t{1'000'000} * t.tv_sec + t.tv_nsec / 1000;
+}
 
 void Metrics::observe_first_token(double seconds) {
   size_t i = 0;
@@ -71,8 +78,11 @@ std::string Metrics::text(const KvStats* store) const {
   add("rewritten_blocks_total", "counter", "Malformed blocks of calls that were written again.",
       n(rewritten_blocks));
   add("resumed_total", "counter", "Answers that a repeated request took up again.", n(resumed));
-  add("sampling_seconds_total", "counter", "Time between steps: choosing tokens, telling of them.",
-      n(sampling_us) / 1e6);
+  add("scheduler_seconds_total", "counter",
+      "CPU time of the scheduler outside of steps: choosing tokens, reading calls, telling of "
+      "them.",
+      n(scheduler_us) / 1e6);
+  add("io_seconds_total", "counter", "CPU time of the thread of the sockets.", n(io_us) / 1e6);
   out +=
       "# HELP narwhal_first_token_seconds Time from arrival to the first token.\n"
       "# TYPE narwhal_first_token_seconds histogram\n";

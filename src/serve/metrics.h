@@ -10,12 +10,16 @@
 
 namespace narwhal::serve {
 
+// CPU time of the calling thread.
+int64_t thread_cpu_us();
+
 struct Metrics {
   std::atomic<int64_t> requests{0}, refused{0}, failed{0}, cancelled{0}, completed{0};
   std::atomic<int64_t> prompt_tokens{0}, cached_tokens{0}, generated_tokens{0};
   std::atomic<int64_t> prefill_us{0}, decode_us{0}, busy_us{0};
   std::atomic<int64_t> steps{0}, repaired_calls{0}, rewritten_blocks{0}, resumed{0};
-  std::atomic<int64_t> sampling_us{0};
+  // CPU time of the scheduler outside of steps, and of the IO thread.
+  std::atomic<int64_t> scheduler_us{0}, io_us{0};
   // Gauges.
   std::atomic<int64_t> queued{0}, running{0}, connections{0};
 

@@ -55,7 +55,7 @@ class Scheduler {
   struct Record {
     const Turn& turn;
     std::string line;                 // for the log
-    std::string cache;                // how the session was chosen; empty before that
+    std::string cache;                // what its session held; empty before it had one
     std::span<const int32_t> ids;     // written
     std::span<const TurnEvent> told;  // neighbouring pieces joined
   };
@@ -95,7 +95,7 @@ class Scheduler {
     bool orphan = false;
     std::string key;  // in turn memory
     Reuse reuse;
-    std::string cache;  // what was reused and why no more
+    std::string cache;  // what its session held
     Clock::time_point arrived, started, first_token, orphaned;
     std::vector<TurnEvent> events, told;
 
@@ -109,6 +109,7 @@ class Scheduler {
   using Runs = std::list<Run>;
 
   void loop();
+  // scheduler_admit.cc
   void drop_cancelled();
   void leave(Run& run);
   void admit();
@@ -119,6 +120,7 @@ class Scheduler {
   void spell(Run& run) const;
   std::string explain_reuse(const Run& run, const Slot& slot) const;
   void keep(Slot& slot);
+  void remove(Run& run);
   // scheduler_step.cc
   Run* pick_prefill();
   int64_t piece_of(const Run& run, int n_decoding) const;
@@ -129,7 +131,6 @@ class Scheduler {
   void read_again(Run& run);
   void end(Run& run);
   void fail(Run& run, const std::string& why);
-  void remove(Run& run);
   void deliver();
   void update_view();
   void log(const Run& run, std::string line);
@@ -157,6 +158,7 @@ class Scheduler {
   std::optional<Progress> progress_;
   const Run* progress_of_ = nullptr;
   uint64_t n_steps_ = 0;
+  int64_t step_cpu_us_ = 0;  // of this thread, in steps of the model
   double decode_ms_ = 0,
          prefill_ms_ = 0;  // of a step without prompt; of one prompt token beside it
   std::thread thread_;

@@ -70,7 +70,9 @@ bool Scheduler::step() {
   if (parts.empty()) return false;
 
   const auto before = Clock::now();
+  const int64_t cpu_before = thread_cpu_us();
   const Status status = engine_.step(parts);
+  step_cpu_us_ += thread_cpu_us() - cpu_before;
   const double ms = ms_between(before, Clock::now());
   n_steps_++;
   metrics_.steps++;

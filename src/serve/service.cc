@@ -198,6 +198,7 @@ class LoadedService : public Service {
 
   void reply_metrics(const ExchangePtr& x) {
     metrics_.connections = server_->n_connections();
+    metrics_.io_us = thread_cpu_us();
     std::optional<KvStats> store;
     if (engine_.store()) store = engine_.store()->stats();
     reply(x, metrics_.text(store ? &*store : nullptr), "text/plain; version=0.0.4; charset=utf-8");

@@ -53,6 +53,9 @@ class Client {
     return true;
   }
 
+  // Nothing more will be sent.
+  void finish() { ::shutdown(fd_, SHUT_WR); }
+
   void post(std::string_view path, std::string_view body, std::string_view headers = "") {
     send(fmt::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", path,
                      body.size(), headers, body));

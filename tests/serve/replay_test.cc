@@ -12,50 +12,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <sstream>
-
-#include "base/file.h"
+#include "cases.h"
 #include "serve/tool_table.h"
 #include "server_fixture.h"
 
 namespace narwhal::serve {
 namespace {
-
-struct Case {
-  std::string name = {}, request_line = {}, headers = {}, body = {};
-  int status = 0;
-  std::vector<std::string> checks = {};
-};
-
-std::vector<Case> read_cases(const std::string& path) {
-  const auto text = read_file(path);
-  EXPECT_TRUE(text.ok()) << path;
-  std::vector<Case> cases;
-  std::istringstream in(*text);
-  enum { kHead, kBody, kChecks } part = kHead;
-  for (std::string line; std::getline(in, line);) {
-    if (line.starts_with("# ")) {
-      cases.push_back({.name = line.substr(2)});
-      part = kHead;
-    } else if (cases.empty() || line.empty()) {
-      continue;
-    } else if (line.starts_with("== ")) {
-      cases.back().status = std::atoi(line.c_str() + 3);
-      part = kChecks;
-    } else if (part == kChecks) {
-      cases.back().checks.push_back(line);
-    } else if (cases.back().request_line.empty()) {
-      cases.back().request_line = line;
-    } else if (part == kHead && line[0] != '{' && line.find(": ") != line.npos) {
-      cases.back().headers += line + "\r\n";
-    } else {
-      cases.back().body += line + "\n";
-      part = kBody;
-    }
-  }
-  return cases;
-}
 
 const Json& member(const Json& json, std::string_view path) {
   const Json* at = &json;
@@ -109,13 +71,10 @@ void check(const HttpResult& r, const std::string& line) {
 TEST(Replay, EveryFile) {
   TestServer server;
   int n = 0;
-  std::vector<std::filesystem::path> files;
-  for (const auto& file : std::filesystem::directory_iterator(NARWHAL_TEST_DATA "/../serve")) {
-    if (file.path().extension() == ".txt") files.push_back(file.path());
-  }
-  std::sort(files.begin(), files.end());
-  for (const auto& file : files) {
-    for (const Case& c : read_cases(file)) {
+  for (const auto& file : case_files()) {
+    const auto cases = read_cases(file);
+    ASSERT_FALSE(cases.empty()) << file;
+    for (const Case& c : cases) {
       SCOPED_TRACE(fmt::format("{}: {}", file.filename().string(), c.name));
       Client client(server.port());
       client.send(fmt::format("{} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: {}\r\n\r\n{}",

@@ -469,9 +469,10 @@ TEST(Server, ATraceTellsEverythingOfATurn) {
   const auto first = read_file(folder + "/turn-000001.txt");
   const auto second = read_file(folder + "/turn-000002.txt");
   ASSERT_TRUE(first.ok() && second.ok());
-  for (const char* part : {"== cache\n0 of ", "== prompt (", "Oslo", "== written (",
-                           "== events\nstarted, turn ", "\nreasoning \"", "\ncall call_",
-                           " \"get_weather\"\narguments {\"location\": ", "\ncall ends\ndone\n"})
+  for (const char* part :
+       {"== cache\nsession 1 of 4 held 0 tokens", "== prompt (", "Oslo", "== written (",
+        "== events\nstarted, turn ", "\nreasoning \"", "\ncall call_",
+        " \"get_weather\"\narguments {\"location\": ", "\ncall ends\ndone\n"})
     EXPECT_NE(first->find(part), first->npos) << part << "\nin\n" << *first;
   // The second says where its prompt went another way.
   EXPECT_NE(second->find(" Rome"), second->npos) << *second;
