@@ -24,7 +24,7 @@ struct Stream {
 
   static constexpr int kMaxRows = 4;       // activation rows that share an unpacked block
   static constexpr int64_t kGroup = 16;    // blocks at a time
-  static constexpr int64_t kAhead = 1536;  // bytes that are asked for before they are needed
+  static constexpr int64_t kAhead = 2048;  // bytes that are asked for before they are needed
 
   // An activation row as the loops below read it: at least 16 blocks, repeated where there are
   // fewer, so that 16 blocks of weights meet 16 blocks in a row.
@@ -186,8 +186,10 @@ struct Stream {
       out[r] = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
     }
   }
-  // Four products of a 2-bit level or a 4-bit level and a byte fit 16 bits, so a group scale can be
-  // multiplied and added in one step.
+  // Two products of a level of 2 or 4 bits and a byte fit 16 bits, so that a group scale is
+  // multiplied and added in one step. Selects byte `at` of 16 as two 16-bit scales.
+  static __m128i select(int at) { return _mm_set1_epi32(at * 0x00010001 + INT32_MIN + 0x8000); }
+
   struct Q2_K {
     static constexpr int kBytes = 84, kInputs = 256, kMins = 16;
     // Shift 2s: values 32 s .. 32 s + 31 of both halves.
@@ -200,10 +202,10 @@ struct Stream {
     template <int m>
     static void products(const uint8_t* p, const Act* acts, int64_t block, F* out) {
       const Z zero = _mm512_setzero_si512(), three = _mm512_set1_epi8(3);
-      // Scale bytes 2s, 2s + 1, 8 + 2s, 9 + 2s, one in every 32 bits of a quarter.
-      const Z first = _mm512_inserti64x4(
-          _mm512_castsi256_si512(_mm256_setr_m128i(_mm_set1_epi32(-256), _mm_set1_epi32(-255))),
-          _mm256_setr_m128i(_mm_set1_epi32(-248), _mm_set1_epi32(-247)), 1);
+      // Scale bytes 2s, 2s + 1, 8 + 2s, 9 + 2s in the quarters.
+      const Z first =
+          _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_setr_m128i(select(0), select(1))),
+                             _mm256_setr_m128i(select(8), select(9)), 1);
       Z sums[m], mins[4], least[m];
       block_totals<m, kBytes>(
           p,
@@ -217,11 +219,11 @@ struct Stream {
             for (int h = 0; h < 4; h++) {
               const Z level = _mm512_and_si512(_mm512_srli_epi16(q, 2 * h), three);
               const Z scales =
-                  _mm512_shuffle_epi8(scale, _mm512_add_epi32(first, _mm512_set1_epi32(2 * h)));
+                  _mm512_shuffle_epi8(scale, _mm512_add_epi16(first, _mm512_set1_epi16(2 * h)));
               for (int r = 0; r < m; r++) {
-                const Z four =
-                    _mm512_dpbusd_epi32(zero, level, load(acts[r].q + 256 * (block + k) + 64 * h));
-                s[r] = _mm512_dpwssd_epi32(s[r], four, scales);
+                const Z two =
+                    _mm512_maddubs_epi16(level, load(acts[r].q + 256 * (block + k) + 64 * h));
+                s[r] = _mm512_dpwssd_epi32(s[r], two, scales);
               }
             }
           },
@@ -255,9 +257,10 @@ struct Stream {
       const Z mins[2] = {_mm512_and_si512(head[2], six),
                          _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(head[3], 4), nibble),
                                          _mm512_and_si512(_mm512_srli_epi16(head[2], 2), top))};
-      // Byte 0 in the lower half and byte 2 in the upper, one in every 32 bits.
-      const Z even = _mm512_inserti64x4(_mm512_set1_epi32(-256), _mm256_set1_epi32(-254), 1);
-      const Z odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+      // Byte 0 in the lower half and byte 2 in the upper; 1 and 3.
+      const Z even = _mm512_inserti64x4(_mm512_broadcast_i32x4(select(0)),
+                                        _mm256_broadcastsi128_si256(select(2)), 1);
+      const Z odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
       Z sums[m], least[m];
       block_totals<m, kBytes>(
           p,
@@ -275,10 +278,9 @@ struct Stream {
                       high_scale = _mm512_shuffle_epi8(all, odd);
               for (int r = 0; r < m; r++) {
                 const int8_t* x = acts[r].q + 256 * (block + k) + 128 * h;
+                s[r] = _mm512_dpwssd_epi32(s[r], _mm512_maddubs_epi16(low, load(x)), low_scale);
                 s[r] =
-                    _mm512_dpwssd_epi32(s[r], _mm512_dpbusd_epi32(zero, low, load(x)), low_scale);
-                s[r] = _mm512_dpwssd_epi32(s[r], _mm512_dpbusd_epi32(zero, high, load(x + 64)),
-                                           high_scale);
+                    _mm512_dpwssd_epi32(s[r], _mm512_maddubs_epi16(high, load(x + 64)), high_scale);
               }
             }
           },
@@ -311,63 +313,77 @@ struct Stream {
       }
     };
 
-    // One block: per 64 bits the 2-bit codes of four sub-vectors, elements 0..3 in the lower half
-    // and 4..7 in the upper; signs of sub-vector j of all groups in signs[j].
-    template <int m>
-    static void block(Z codes, const uint64_t* signs, const Act* acts, int64_t b, Z* s) {
-      const Z zero = _mm512_setzero_si512();
-      const Z fields = _mm512_set1_epi64(0x2624222006040200);
-      // Over bits: 8 + 17 (low bit of the code) + 35 (high bit), whatever lies above.
-      const Z levels = _mm512_set1_epi64(0x0302000001020000);
-      for (int r = 0; r < m; r++) s[r] = zero;
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; j++) {
-        const Z at = _mm512_add_epi8(fields, _mm512_set1_epi8(static_cast<char>(8 * j)));
-        const Z value =
-            _mm512_gf2p8affine_epi64_epi8(_mm512_multishift_epi64_epi8(at, codes), levels, 8);
-        const __mmask64 negative = _cvtu64_mask64(signs[j]);
-        for (int r = 0; r < m; r++) {
-          const Z x = load(acts[r].q + 256 * b + 64 * j);
-          s[r] = _mm512_dpbusd_epi32(s[r], value, _mm512_mask_sub_epi8(x, negative, zero, x));
-        }
-      }
-    }
+    // What 16 blocks say, before it meets activations.
+    struct alignas(64) Unpacked {
+      Z codes[kGroup];  // per group of 32 eight 2-bit codes of four sub-vectors: elements
+                        // 0..3 in the lower half, 4..7 in the upper
+      uint64_t negative[kGroup][4];  // signs of sub-vector j of all groups
+      Z scales[kGroup / 2];          // of two blocks, alternating
+    };
 
-    template <int m>
-    static void products(const uint8_t* p, const Act* acts, int64_t b, F* out) {
+    // A pass of its own: lookups wait for each other, so that little of the next block would
+    // start before the products of this one.
+    static void unpack(const uint8_t* p, Unpacked* out) {
       const Iq2Tables& t = iq2_tables();
       const Codes first(t.codes[0]), second(t.codes[1]);
       const Z seven_bits = _mm512_set1_epi64(0x352e2720150e0700);
       // The eighth bit is the parity of the other seven.
       const Z parity = _mm512_set1_epi64(0x010204081020407f);
-      constexpr int64_t kAll = 0x0101010101010101;
       // Bytes j of all groups of the one block, then of the other.
-      Z by_vector = _mm512_set1_epi64(0x3830282018100800);
-      by_vector = _mm512_or_si512(
-          by_vector,
+      constexpr int64_t kAll = 0x0101010101010101;
+      const Z by_vector = _mm512_add_epi8(
+          _mm512_set1_epi64(0x3830282018100800),
           _mm512_setr_epi64(0, kAll, 2 * kAll, 3 * kAll, 4 * kAll, 5 * kAll, 6 * kAll, 7 * kAll));
+#pragma GCC unroll 4
+      for (int i = 0; i < kGroup; i += 2, p += 2 * kBytes) {
+        const Z q0 = load(p + 2), q1 = load(p + kBytes + 2);
+        const Z index = _mm512_mask_blend_epi32(0xaaaa, q0, _mm512_slli_epi64(q1, 32));
+        const Z tails = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(q0, 32), q1);
+        const __mmask64 bit7 = _mm512_movepi8_mask(index),
+                        bit6 = _mm512_movepi8_mask(_mm512_add_epi8(index, index)),
+                        both = _kand_mask64(bit6, bit7);
+        const Z c0 = first.at(index, bit6, bit7, both), c1 = second.at(index, bit6, bit7, both);
+        out->codes[i] = _mm512_mask_blend_epi32(0xaaaa, c0, _mm512_slli_epi64(c1, 32));
+        out->codes[i + 1] = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(c0, 32), c1);
+        const Z signs = _mm512_gf2p8affine_epi64_epi8(
+            _mm512_multishift_epi64_epi8(seven_bits, tails), parity, 0);
+        _mm512_store_si512(out->negative[i], _mm512_permutexvar_epi8(by_vector, signs));
+        out->scales[i / 2] = _mm512_or_si512(_mm512_srli_epi32(tails, 27), _mm512_set1_epi32(1));
+      }
+    }
+
+    template <int m>
+    static void products(const uint8_t* p, const Act* acts, int64_t b, F* out) {
+      Unpacked w;
+      unpack(p, &w);
+      const Z zero = _mm512_setzero_si512();
+      const Z fields = _mm512_set1_epi64(0x2624222006040200);
+      // Over bits: 8 + 17 (low bit of the code) + 35 (high bit), whatever lies above.
+      const Z levels = _mm512_set1_epi64(0x0302000001020000);
+      const auto block = [&](int k, Z* s) {
+        const Z codes = load(&w.codes[k]);
+        for (int r = 0; r < m; r++) s[r] = zero;
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+          const Z at = _mm512_add_epi8(fields, _mm512_set1_epi8(static_cast<char>(8 * j)));
+          const Z value =
+              _mm512_gf2p8affine_epi64_epi8(_mm512_multishift_epi64_epi8(at, codes), levels, 8);
+          const __mmask64 negative = _cvtu64_mask64(w.negative[k][j]);
+          for (int r = 0; r < m; r++) {
+            const Z x = load(acts[r].q + 256 * (b + k) + 64 * j);
+            s[r] = _mm512_dpbusd_epi32(s[r], value, _mm512_mask_sub_epi8(x, negative, zero, x));
+          }
+        }
+      };
       Z sums[m];
       totals<m, kBytes>(
           p,
           [&](int i, Z* joined) {
-            const Z q0 = load(p + 2 * kBytes * i + 2), q1 = load(p + 2 * kBytes * i + kBytes + 2);
-            const Z index = _mm512_mask_blend_epi32(0xaaaa, q0, _mm512_slli_epi64(q1, 32));
-            const Z tails = _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(q0, 32), q1);
-            const __mmask64 bit7 = _mm512_movepi8_mask(index),
-                            bit6 = _mm512_movepi8_mask(_mm512_add_epi8(index, index)),
-                            both = _kand_mask64(bit6, bit7);
-            const Z c0 = first.at(index, bit6, bit7, both), c1 = second.at(index, bit6, bit7, both);
-            const Z sign_bytes = _mm512_gf2p8affine_epi64_epi8(
-                _mm512_multishift_epi64_epi8(seven_bits, tails), parity, 0);
-            alignas(64) uint64_t signs[8];
-            _mm512_store_si512(signs, _mm512_permutexvar_epi8(by_vector, sign_bytes));
-            Z a[m], c[m];
-            block<m>(_mm512_mask_blend_epi32(0xaaaa, c0, _mm512_slli_epi64(c1, 32)), signs, acts,
-                     b + 2 * i, a);
-            block<m>(_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(c0, 32), c1), signs + 4,
-                     acts, b + 2 * i + 1, c);
-            const Z scales = _mm512_or_si512(_mm512_srli_epi32(tails, 27), _mm512_set1_epi32(1));
-            for (int r = 0; r < m; r++) joined[r] = _mm512_mullo_epi32(join2(a[r], c[r]), scales);
+            Z even[m], odd[m];
+            block(2 * i, even);
+            block(2 * i + 1, odd);
+            for (int r = 0; r < m; r++)
+              joined[r] = _mm512_mullo_epi32(join2(even[r], odd[r]), w.scales[i]);
           },
           sums);
       const F d = _mm512_mul_ps(low_half(heads<kBytes>(p)), _mm512_set1_ps(0.125f));
