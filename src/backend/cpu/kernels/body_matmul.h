@@ -26,6 +26,7 @@ struct Matmul {
   static constexpr int kMaxPanels = 8;         // panels unpacked together for many rows
   static constexpr int kRowBlock = 96;         // rows multiplied by them at a time
   static constexpr int64_t kPartInputs = 512;  // inputs that stay in the first-level cache
+  static constexpr int64_t kAhead = 1024;      // bytes asked for before they are needed
   static constexpr int64_t kWide = kMaxPanels * kLanes;
 
   // ---- Blocks of 32, 16-bit activations. sums[m * stride + p * 16 + l] continue over blocks.
@@ -290,6 +291,9 @@ struct Matmul {
       for (int o = 0; o < n_outputs; o++) s[m][o] = V::zero();
     int64_t i = 0;
     for (; i + 16 <= n_in; i += 16) {
+      if constexpr (type != DType::kF32 && m_rows == 1)  // a matvec: from memory
+        for (int o = 0; o < n_outputs && i % 32 == 0; o++)
+          V::prefetch(w + o * w_stride + 2 * i + kAhead);
       F v[n_outputs];
       for (int o = 0; o < n_outputs; o++) v[o] = load_weights(type, w + o * w_stride, i);
       for (int m = 0; m < m_rows; m++) {
