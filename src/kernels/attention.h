@@ -48,6 +48,20 @@ k_fn int all_keys(k_private const AttentionView& p, int r) {
   return n + (p.selected ? p.n_selected[r] : (p.b.position[r] + 1) / p.ratio);
 }
 
+// Key i of query r: the window by ascending position, then compressed rows.
+k_fn k_device const uint8_t* key_row(k_private const AttentionView& p, int r, int i, int n_window,
+                                     k_private bool* compressed) {
+  *compressed = i >= n_window;
+  if (i < n_window) {
+    const int position = p.b.position[r] - n_window + 1 + i, first = first_position(p.b, r);
+    if (position >= first)
+      return p.batch_rows + int64_t(p.b.first_row[r] + position - first) * p.row.n_bytes;
+    return ring_at(p.ring, p.b.slot[r], position);
+  }
+  const int c = i - n_window;
+  return paged_at(p.compressed, p.b.slot[r], p.selected ? p.selected[int64_t(r) * p.top_k + c] : c);
+}
+
 // A running softmax average of one head: value is spread over the lanes.
 template <int kDims>
 struct Average {
@@ -77,20 +91,6 @@ struct Attention {
   typedef Average<kDims> State;
   AttentionView p;
 
-  k_call k_device const uint8_t* key_row(int r, int i, int n_window,
-                                         k_private bool* compressed) k_const {
-    *compressed = i >= n_window;
-    if (i < n_window) {
-      const int position = p.b.position[r] - n_window + 1 + i, first = first_position(p.b, r);
-      if (position >= first)
-        return p.batch_rows + int64_t(p.b.first_row[r] + position - first) * p.row.n_bytes;
-      return ring_at(p.ring, p.b.slot[r], position);
-    }
-    const int c = i - n_window;
-    return paged_at(p.compressed, p.b.slot[r],
-                    p.selected ? p.selected[int64_t(r) * p.top_k + c] : c);
-  }
-
   k_call void decode_tile(k_private const Group& g, k_shared Shared* sh, int r, int first, int end,
                           int n_window) k_const {
     const int i = first + int(g.simd);
@@ -100,7 +100,7 @@ struct Attention {
       return;
     }
     bool compressed;
-    k_device const uint8_t* row = key_row(r, i, n_window, &compressed);
+    k_device const uint8_t* row = key_row(p, r, i, n_window, &compressed);
     const Format f = compressed ? p.compressed.format : p.row;
     k_unroll for (int d = int(g.lane); d < kPadded; d += kSimd) key[d] =
         d < p.head_dim ? row_value(f, row, d) : 0.0f;

@@ -2,7 +2,7 @@
 // functions on Metal, and the tables by which a launch names its kernel (backend/gpu/kernel_id.h).
 #pragma once
 
-#include "kernels/attention.h"
+#include "kernels/attention_tile.h"
 #include "kernels/experts.h"
 #include "kernels/hyper_connection.h"
 #include "kernels/indexer.h"
@@ -83,6 +83,8 @@
   X(attention_split_128, Attention<1, true>)  \
   X(attention_split_512, Attention<4, true>)  \
   X(attention_join, AttentionJoin)            \
+  X(attention_tile_128, AttentionTile<1>)     \
+  X(attention_tile_512, AttentionTile<4>)     \
   X(route, Route)                             \
   X(expert_sort, ExpertSort)                  \
   X(expert_sum, ExpertSum)

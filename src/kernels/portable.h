@@ -27,7 +27,8 @@
 //   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs
 //   loads      k_load4 (16 aligned bytes), Word4
 //   atomics    k_atomic, k_atomic_zero, k_atomic_add, k_atomic_get: counters in shared memory
-//   matrices   FragA, FragB, FragC; load_a, load_b, store_c, mma: 16 x 8 += 16 x 16 times 16 x 8
+//   matrices   FragA, FragB, FragC; load_a, load_b, load_b_across, store_c, clear, scale_rows, mma:
+//              16 x 8 += 16 x 16 times 16 x 8
 //
 // No lambdas, recursion, virtuals, doubles or function pointers: MSL has none of them. Expressions
 // are never contracted; k_mad says where a fused multiply-add is welcome. Reductions run in a fixed

@@ -115,12 +115,28 @@ struct Group {
                  : "r"(address)
                  : "memory");
   }
+  // As load_b, but row k of p is row k of the tile.
+  __device__ void load_b_across(FragB& b, const uint16_t* p, int stride) const {
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(p + (lane & 15) * stride));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+                 : "=r"(b.r[0]), "=r"(b.r[1])
+                 : "r"(address)
+                 : "memory");
+  }
   __device__ void store_c(const FragC& c, float* p, int stride) const {
     float* at = p + (lane >> 2) * stride + 2 * (lane & 3);
     at[0] = c.r[0];
     at[1] = c.r[1];
     at[8 * stride] = c.r[2];
     at[8 * stride + 1] = c.r[3];
+  }
+  // Multiplies row i by factors[i].
+  __device__ void scale_rows(FragC& c, const float* factors) const {
+    const float low = factors[lane / 4], high = factors[lane / 4 + 8];
+    c.r[0] *= low;
+    c.r[1] *= low;
+    c.r[2] *= high;
+    c.r[3] *= high;
   }
   __device__ void clear(FragC& c) const { c.r[0] = c.r[1] = c.r[2] = c.r[3] = 0; }
   __device__ void mma(FragC& c, const FragA& a, const FragB& b) const {

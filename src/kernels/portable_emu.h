@@ -136,12 +136,26 @@ struct Group {
     std::memcpy(&b.r[0], at, 4);
     std::memcpy(&b.r[1], at + 8, 4);
   }
+  // As load_b, but row k of p is row k of the tile.
+  void load_b_across(FragB& b, const uint16_t* p, int stride) const {
+    const uint16_t* at = p + 2 * (lane % 4) * stride + lane / 4;
+    for (int half = 0; half < 2; half++, at += 8 * stride)
+      b.r[half] = uint32_t(at[0]) | uint32_t(at[stride]) << 16;
+  }
   void store_c(const FragC& c, float* p, int stride) const {
     float* at = p + lane / 4 * stride + 2 * (lane % 4);
     at[0] = c.r[0];
     at[1] = c.r[1];
     at[8 * stride] = c.r[2];
     at[8 * stride + 1] = c.r[3];
+  }
+  // Multiplies row i by factors[i].
+  void scale_rows(FragC& c, const float* factors) const {
+    const float low = factors[lane / 4], high = factors[lane / 4 + 8];
+    c.r[0] *= low;
+    c.r[1] *= low;
+    c.r[2] *= high;
+    c.r[3] *= high;
   }
   void clear(FragC& c) const {
     for (float& x : c.r) x = 0;

@@ -108,12 +108,26 @@ struct Group {
     b.r[0] = *reinterpret_cast<const uint32_t*>(at);
     b.r[1] = *reinterpret_cast<const uint32_t*>(at + 8);
   }
+  // As load_b, but row k of p is row k of the tile.
+  __device__ void load_b_across(FragB& b, const uint16_t* p, int stride) const {
+    const uint16_t* at = p + 2 * (lane % 4) * stride + lane / 4;
+    for (int half = 0; half < 2; half++, at += 8 * stride)
+      b.r[half] = static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[stride]) << 16;
+  }
   __device__ void store_c(const FragC& c, float* p, int stride) const {
     float* at = p + (lane >> 2) * stride + 2 * (lane & 3);
     at[0] = c.r[0];
     at[1] = c.r[1];
     at[8 * stride] = c.r[2];
     at[8 * stride + 1] = c.r[3];
+  }
+  // Multiplies row i by factors[i].
+  __device__ void scale_rows(FragC& c, const float* factors) const {
+    const float low = factors[lane / 4], high = factors[lane / 4 + 8];
+    c.r[0] *= low;
+    c.r[1] *= low;
+    c.r[2] *= high;
+    c.r[3] *= high;
   }
   __device__ void clear(FragC& c) const { c.r[0] = c.r[1] = c.r[2] = c.r[3] = 0; }
   __device__ void mma(FragC& c, const FragA& a, const FragB& b) const {

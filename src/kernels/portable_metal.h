@@ -76,6 +76,13 @@ k_fn uint32_t k_atomic_get(k_shared k_atomic* a) {
   return metal::atomic_load_explicit(a, metal::memory_order_relaxed);
 }
 
+// The two values of an 8 x 8 matrix that this lane holds.
+#if defined(METAL_LINT)
+#define k_elements(m) (m)  // the lint's matrices are such pairs
+#else
+#define k_elements(m) (m).thread_elements()
+#endif
+
 struct FragA {
   metal::simdgroup_half8x8 m[2][2];
 };
@@ -120,9 +127,20 @@ struct Group {
     for (int k = 0; k < 2; k++)
       metal::simdgroup_load(b.m[k], at + k * 8, ulong(stride), ulong2(0), true);
   }
+  // As load_b, but row k of p is row k of the tile.
+  k_call void load_b_across(k_private FragB& b, k_shared const uint16_t* p, int stride) k_const {
+    k_shared const half* at = reinterpret_cast<k_shared const half*>(p);
+    for (int k = 0; k < 2; k++) metal::simdgroup_load(b.m[k], at + k * 8 * stride, ulong(stride));
+  }
   k_call void store_c(k_private const FragC& c, k_shared float* p, int stride) k_const {
     for (int row = 0; row < 2; row++)
       metal::simdgroup_store(c.m[row], p + row * 8 * stride, ulong(stride));
+  }
+  // Multiplies row i by factors[i]. A lane holds two values of one row of an 8 x 8 matrix.
+  k_call void scale_rows(k_private FragC& c, k_shared const float* factors) k_const {
+    const uint row = (lane / 4 & 4) + lane / 2 % 4;
+    for (int half_rows = 0; half_rows < 2; half_rows++)
+      k_elements(c.m[half_rows]) *= factors[half_rows * 8 + row];
   }
   k_call void clear(k_private FragC& c) k_const {
     for (int row = 0; row < 2; row++) c.m[row] = metal::simdgroup_float8x8(0);

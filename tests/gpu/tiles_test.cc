@@ -24,8 +24,8 @@ class Tiles : public testing::TestWithParam<std::string> {
                                .n_experts = 11,
                                .n_hc = 4,
                                .d_model = 512,
-                               .n_heads = 4,
-                               .head_dim = 64})
+                               .n_heads = 19,
+                               .head_dim = 512})
                     .ok());
   }
   std::vector<float> random(int64_t n, float scale = 1) {
@@ -103,6 +103,64 @@ TEST_P(Tiles, ExpertsOfEveryType) {
                         want.data());
     expect_close(hidden, want_hidden, 1e-2);
     expect_close(got, want, 1e-2);
+  }
+}
+
+// Two sequences with rows of their own and older ones, windows, selected and all compressed rows.
+TEST_P(Tiles, Attention) {
+  constexpr int n = 40, heads = 19, window = 30, pages = 6, per_page = 24;
+  const RowFormat formats[] = {{RowFormat::Kind::kAttention, 128, 64},
+                               {RowFormat::Kind::kAttention, 512, 448},
+                               {RowFormat::Kind::kF32, 96, 0}};
+  for (const RowFormat& f : formats) {
+    const int capacity = window + 16;
+    std::vector<int32_t> token(n), position(n), slot(n), first_row(n);
+    for (int r = 0; r < n; r++) {
+      slot[r] = r >= 25;
+      first_row[r] = r < 25 ? 0 : 25;
+      position[r] = r < 25 ? 200 + r : r - 25;  // the second begins here
+    }
+    const BatchRows b{n, token.data(), position.data(), slot.data(), first_row.data()};
+    const auto rows = [&](int count, float scale) {
+      std::vector<std::byte> bytes(static_cast<size_t>(count) * f.bytes());
+      ref_.encode_rows(f, count, random(int64_t{count} * f.dim, scale).data(), bytes.data());
+      return bytes;
+    };
+    auto batch = rows(n, 1), ring = rows(2 * capacity, 1), compressed = rows(pages * per_page, 2);
+    std::vector<int32_t> table{4, 0, 2, 5, 1, 3}, selected, n_selected;
+    for (int r = 0; r < n; r++) {
+      int count = 0;
+      for (int c = r % 3; c < (position[r] + 1) / 4 && count < 9; c += 5, count++)
+        selected.push_back(c);
+      n_selected.push_back(count);
+      selected.resize(9 * (r + 1));
+    }
+    const auto sinks = random(heads), q = random(int64_t{n} * heads * f.dim);
+    for (const int ratio : {0, 4, 128}) {
+      AttentionParams p;
+      p.n_heads = heads;
+      p.head_dim = f.dim;
+      p.window = window;
+      p.row = f;
+      p.batch_rows = batch.data();
+      p.ring = {ring.data(), capacity * f.bytes(), 0, capacity, f.bytes()};
+      p.ratio = ratio;
+      p.compressed = {compressed.data(), per_page * f.bytes(), 0, table.data(), 3, per_page, f};
+      if (ratio == 4) p.selected = selected.data(), p.n_selected = n_selected.data();
+      p.top_k = 9;
+      p.sinks = sinks.data();
+      std::vector<float> got(q.size(), NAN), want(q.size());
+      backend_->ops().attention(b, p, q.data(), got.data());
+      ref_.attention(b, p, q.data(), want.data());
+      double squares = 0, errors = 0;
+      for (size_t i = 0; i < want.size(); i++) {
+        ASSERT_FALSE(std::isnan(got[i])) << i;
+        squares += double(want[i]) * want[i];
+        errors += (double(got[i]) - want[i]) * (double(got[i]) - want[i]);
+      }
+      EXPECT_LT(std::sqrt(errors / squares), 5e-4) << f.dim << " dims, ratio " << ratio;
+      expect_close(got, want, 1e-2);
+    }
   }
 }
 

@@ -142,13 +142,18 @@ class Rig {
   }
 
  private:
-  // "cpu_avx2" asks for that level of the CPU backend.
+  // "cpu_avx2" asks for that level of the CPU backend, "emu_rounded" for products as they are by
+  // default though the cache is f32.
   static BackendOptions options(const std::string& backend, KvPrecision precision, int n_threads) {
     BackendOptions o;
     o.n_threads = n_threads;
     o.exact_products = precision == KvPrecision::kF32;
-    if (const auto at = backend.find('_'); at != std::string::npos)
-      o.cpu_level = backend.substr(at + 1);
+    const auto at = backend.find('_');
+    const std::string suffix = at == std::string::npos ? "" : backend.substr(at + 1);
+    if (suffix == "rounded")
+      o.exact_products = false;
+    else if (!suffix.empty())
+      o.cpu_level = suffix;
     return o;
   }
 

@@ -214,24 +214,28 @@ void KernelOps::attention_unrotated(const BatchRows& b, const AttentionParams& p
                                     out,
                                     rope,
                                     table};
-  const auto launch = [&](const auto& kernel) {
-    queue_.run(kernel, b.n_rows * groups(p.n_heads, kernel.kGroupHeads) *
-                           (split ? int(kernels::kMaxParts) : 1));
+  const bool narrow = p.head_dim <= 128;
+  const auto launch = [&](const auto& kernel, int heads, int parts) {
+    queue_.run(kernel, int64_t{b.n_rows} * groups(p.n_heads, heads) * parts);
   };
   if (!split) {
-    if (p.head_dim <= 128)
-      launch(kernels::Attention<1, false>{view});
-    else
-      launch(kernels::Attention<4, false>{view});
+    if (exact_) {
+      using kernels::Attention;
+      narrow ? launch(Attention<1, false>{view}, Attention<1, false>::kGroupHeads, 1)
+             : launch(Attention<4, false>{view}, Attention<4, false>::kGroupHeads, 1);
+    } else {
+      using kernels::AttentionTile;
+      narrow ? launch(AttentionTile<1>{view}, AttentionTile<1>::kTileHeads, 1)
+             : launch(AttentionTile<4>{view}, AttentionTile<4>::kTileHeads, 1);
+    }
     if (rope > 0) rope_tail(b.n_rows, p.n_heads, p.head_dim, rope, table, true, out);
     return;
   }
   NW_CHECK(p.n_heads <= limits_.n_heads && p.head_dim <= limits_.head_dim, "{} heads of {}",
            p.n_heads, p.head_dim);
-  if (p.head_dim <= 128)
-    launch(kernels::Attention<1, true>{view});
-  else
-    launch(kernels::Attention<4, true>{view});
+  using kernels::Attention;
+  narrow ? launch(Attention<1, true>{view}, Attention<1, true>::kGroupHeads, kernels::kMaxParts)
+         : launch(Attention<4, true>{view}, Attention<4, true>::kGroupHeads, kernels::kMaxParts);
   queue_.run(kernels::AttentionJoin{view}, int64_t{b.n_rows} * p.n_heads);
 }
 
