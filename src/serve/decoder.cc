@@ -120,7 +120,7 @@ void Decoder::remember_rest(int32_t id) {
   const bool may_open = parser_.at_rest() && v_.tokenizer.bytes(id).find('<') != std::string::npos;
   // Log-probabilities were told already.
   if (!may_open || tools_.empty() || retries_left_ == 0 || request_.n_logprobs >= 0) return;
-  rest_.emplace(parser_, ids_.size(), n_reasoning_);
+  rest_ = Rest{parser_, ids_.size(), n_reasoning_};
 }
 
 // Back to before a block that could not be read. What is written now is sampled as before, but if

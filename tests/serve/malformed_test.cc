@@ -256,6 +256,9 @@ TEST(Malformed, TransportInEveryDialect) {
     expect_error(raw("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n"), d, 400, "");
     expect_error(raw(fmt::format("X: {}\r\n", std::string(70'000, 'x'))), d, 431, "");
   }
+  const HttpResult odd = server.get("/v1/\xFF\xC3", key);
+  EXPECT_EQ(odd.status, 404);
+  EXPECT_TRUE(Json::parse(odd.body).ok()) << odd.body;
   EXPECT_EQ(server.get("/health").status, 200);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "serve/random_id.h"
+#include "text/detokenizer.h"
 
 namespace narwhal::serve {
 namespace {
@@ -52,6 +53,9 @@ std::string_view anthropic_type(int status) {
 
 Json or_null(const std::string& s) { return s.empty() ? Json() : Json::of(s); }
 
+// A message may quote a path or a header, which are any bytes.
+Json message_of(const ApiError& e) { return Json::of(text::to_utf8(e.message)); }
+
 }  // namespace
 
 ApiError error_of(const Status& status) {
@@ -83,7 +87,7 @@ ApiError context_error(int64_t n_prompt, int64_t n_ctx) {
 
 std::string openai_error(const ApiError& e) {
   Json inner = Json::object();
-  inner.set("message", Json::of(e.message));
+  inner.set("message", message_of(e));
   inner.set("type", Json::of(std::string(openai_type(e.status))));
   inner.set("param", or_null(e.param));
   inner.set("code", or_null(e.code));
@@ -98,10 +102,10 @@ std::string anthropic_error(const ApiError& e) {
   inner.set("type", Json::of(std::string(anthropic_type(e.status))));
   // Clients compare the two numbers of this sentence.
   const Json& n = e.extra["n_prompt_tokens"];
-  inner.set("message",
-            Json::of(n.is_null() ? e.message
-                                 : fmt::format("prompt is too long: {} tokens > {} maximum", n.text,
-                                               e.extra["n_ctx"].text)));
+  inner.set("message", n.is_null()
+                           ? message_of(e)
+                           : Json::of(fmt::format("prompt is too long: {} tokens > {} maximum",
+                                                  n.text, e.extra["n_ctx"].text)));
   Json out = Json::object();
   out.set("type", Json::of("error"));
   out.set("error", std::move(inner));
