@@ -46,7 +46,20 @@ check("chat tool round", async () => {
     { role: "tool", tool_call_id: call.id, content: result });
   const second = await client.chat.completions.create({ model, temperature: 0, messages, tools });
   assert.match(second.choices[0].message.content, /cloudy/);
-  assert.ok(second.usage.prompt_tokens_details.cached_tokens >= first.usage?.prompt_tokens || 1);
+  assert.ok(second.usage.prompt_tokens_details.cached_tokens > second.usage.prompt_tokens / 2);
+});
+
+check("strict tools keep to their schema at any temperature", async () => {
+  const parameters = { type: "object", required: ["location", "days"], additionalProperties: false,
+    properties: { location: { enum: ["Oslo", "Rome"] }, days: { type: "integer", minimum: 1, maximum: 9 } } };
+  for (let seed = 1; seed <= 5; seed++) {
+    const r = await client.chat.completions.create({ model, temperature: 2, seed, max_tokens: 500,
+      messages: user(question), tool_choice: "required", parallel_tool_calls: false, thinking: false,
+      tools: [{ type: "function", function: { name: weather.name, strict: true, parameters } }] });
+    const { location, days, ...rest } = JSON.parse(r.choices[0].message.tool_calls[0].function.arguments);
+    assert.ok(["Oslo", "Rome"].includes(location) && days >= 1 && days <= 9);
+    assert.deepEqual(rest, {});
+  }
 });
 
 check("structured output", async () => {
@@ -90,6 +103,17 @@ check("responses stream and tool round", async () => {
   assert.match(second.output_text, /cloudy/);
   assert.ok(second.usage.input_tokens_details.cached_tokens >=
     first.usage.input_tokens + first.usage.output_tokens - 8);
+});
+
+check("a response is continued by its id", async () => {
+  const first = await client.responses.create({ model, temperature: 0, input: "What is 4 + 5?" });
+  const second = await client.responses.create({ model, temperature: 0, previous_response_id: first.id,
+    input: "What is 12 + 30?" });
+  assert.equal(second.previous_response_id, first.id);
+  assert.ok(second.usage.input_tokens > first.usage.total_tokens - 40);
+  await assert.rejects(
+    client.responses.create({ model, previous_response_id: "resp_unknown", input: "x" }),
+    (e) => e instanceof OpenAI.NotFoundError && e.code === "previous_response_not_found");
 });
 
 check("a bad request names the field", async () => {
