@@ -99,6 +99,21 @@ Machine this_machine() {
   return m;
 }
 
+std::optional<MemoryUse> parse_memory_use(std::string_view status) {
+  const auto field = [&](std::string_view key) -> std::optional<uint64_t> {
+    const size_t at = status.find(key);
+    if (at == status.npos) return std::nullopt;
+    std::string_view value = status.substr(at + key.size());
+    value = trimmed(value.substr(0, value.find(" kB")));
+    return parse_cache_size(std::string(value) + "K");
+  };
+  const auto anonymous = field("RssAnon:"), file = field("RssFile:"), shared = field("RssShmem:");
+  if (!anonymous || !file || !shared) return std::nullopt;
+  return MemoryUse{*anonymous, *file + *shared};
+}
+
+std::optional<MemoryUse> memory_use() { return parse_memory_use(read_all("/proc/self/status")); }
+
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
   std::tm utc{};

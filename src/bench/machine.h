@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,15 @@ struct Machine {
 };
 
 Machine this_machine();
+
+// What this process holds in memory now.
+struct MemoryUse {
+  uint64_t anonymous = 0;  // allocated and touched
+  uint64_t mapped = 0;     // pages of files
+};
+// From the text of /proc/self/status; nothing where the system does not tell.
+std::optional<MemoryUse> parse_memory_use(std::string_view status);
+std::optional<MemoryUse> memory_use();
 
 // The processor's name in the text of /proc/cpuinfo, empty when it has none (many ARM systems).
 std::string cpu_name(std::string_view cpuinfo);

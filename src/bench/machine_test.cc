@@ -23,6 +23,16 @@ TEST(Machine, ReadsCacheSizes) {
   EXPECT_EQ(parse_cache_size("12 parsecs"), 0u);
 }
 
+TEST(Machine, ReadsWhatTheProcessHolds) {
+  const auto use = parse_memory_use(
+      "Name:\tx\nVmRSS:\t  900 kB\nRssAnon:\t     300 kB\nRssFile:\t     500 kB\n"
+      "RssShmem:\t     100 kB\n");
+  ASSERT_TRUE(use);
+  EXPECT_EQ(use->anonymous, 300u << 10);
+  EXPECT_EQ(use->mapped, 600u << 10);
+  EXPECT_FALSE(parse_memory_use("Name:\tx\n"));
+}
+
 TEST(Machine, ThisOneIsComplete) {
   const Machine m = this_machine();
   EXPECT_FALSE(m.cpu.empty());

@@ -96,6 +96,14 @@ std::string report_table(const Report& r) {
       "walk      {}; {} walk{}, medians (range)\n\n",
       r.model, r.path, static_cast<double>(r.model_bytes) / (1 << 30), r.open_seconds * 1e3,
       r.prompt, r.repeat, r.repeat == 1 ? "" : "s");
+  if (r.memory) {
+    const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
+    out.insert(
+        out.size() - 1,
+        fmt::format("memory    {:.0f} MiB planned beside the weights, {:.0f} MiB taken; {:.0f} "
+                    "MiB of mapped pages\n",
+                    mib(r.planned_bytes), mib(r.memory->anonymous), mib(r.memory->mapped)));
+  }
   const bool matrix = r.setting.limits.matrix_gops() > 0;
   out += fmt::format("{:>9}  {:>9} {:>19} {:>8} {:>8}{}  {:>9} {:>19} {:>9} {:>8} {:>8}\n",
                      "context", "prefill/s", "range", "Gop/s", "of peak", matrix ? "   of AMX" : "",
@@ -176,6 +184,9 @@ std::vector<std::pair<const char*, std::string>> columns(const Report& r, const 
       {"prefill_joules", joules(f.point.prefill_joules.median)},
       {"decode_joules", joules(f.point.decode_joules.median)},
       {"repeat", fmt::to_string(r.repeat)},
+      {"planned_bytes", fmt::to_string(r.planned_bytes)},
+      {"anonymous_bytes", r.memory ? fmt::to_string(r.memory->anonymous) : ""},
+      {"mapped_bytes", r.memory ? fmt::to_string(r.memory->mapped) : ""},
   };
 }
 
@@ -204,6 +215,13 @@ std::string report_json(const Report& r) {
   model.set("types", Json::of(r.types));
   model.set("open_ms", Json::of(r.open_seconds * 1e3));
   j.set("model", std::move(model));
+  if (r.memory) {
+    Json memory = Json::object();
+    memory.set("planned", Json::of(static_cast<int64_t>(r.planned_bytes)));
+    memory.set("anonymous", Json::of(static_cast<int64_t>(r.memory->anonymous)));
+    memory.set("mapped", Json::of(static_cast<int64_t>(r.memory->mapped)));
+    j.set("memory_bytes", std::move(memory));
+  }
   j.set("prompt", Json::of(r.prompt));
   j.set("chunk", Json::of(int64_t{r.chunk}));
   j.set("repeat", Json::of(int64_t{r.repeat}));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,6 +43,10 @@ struct Report {
   int repeat = 0, warmup = 0;
   std::string prompt;  // "random, seed 1" or the file's name
   double open_seconds = 0;
+  // Beside the weights: what the plan says, and what the process took from opening the model to the
+  // end of the walk; pages of files apart. Nothing where the system does not tell.
+  uint64_t planned_bytes = 0;
+  std::optional<MemoryUse> memory;
   std::vector<Frontier> frontiers;
 };
 

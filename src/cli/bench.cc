@@ -165,6 +165,7 @@ Status bench_walk(const Args& args) {
 
   Report report;
   NW_ASSIGN(report.setting, setting(options, meter.has_value()));
+  const auto before = memory_use();
   const Stopwatch opening;
   NW_ASSIGN(const auto engine, Engine::open(options));
   report.open_seconds = opening.ms() * 1e-3;
@@ -188,6 +189,10 @@ Status bench_walk(const Args& args) {
     NW_ASSIGN(points, walk(walking, tokens, track_of(*engine, session), meter ? &*meter : nullptr,
                            steady_clock(), progress));
   }
+  report.memory = memory_use();
+  if (report.memory && before)
+    report.memory->anonymous -= std::min(report.memory->anonymous, before->anonymous);
+  report.planned_bytes = engine->plan().total_bytes - engine->plan().weights_bytes;
   NW_TRY(add_traffic(options, points, report));
   NW_TRY(write_text(args.text("--csv"), report_csv(report)));
   NW_TRY(write_text(args.text("--svg"), report_svg(report)));
