@@ -23,8 +23,9 @@ struct Stream {
   using Z = __m512i;
 
   static constexpr int kMaxRows = 4;       // activation rows that share an unpacked block
+  static constexpr int kTurns = 2;         // streams of weights that take turns
   static constexpr int64_t kGroup = 16;    // blocks at a time
-  static constexpr int64_t kAhead = 2048;  // bytes that are asked for before they are needed
+  static constexpr int64_t kAhead = 1024;  // bytes that are asked for before they are needed
 
   // An activation row as the loops below read it: at least 16 blocks, repeated where there are
   // fewer, so that 16 blocks of weights meet 16 blocks in a row.
@@ -452,31 +453,48 @@ struct Stream {
     return sum;
   }
 
+  // Outputs [begin + s * step, begin + s * step + n) for every stream s, n a multiple of 16.
+  // Streams take turns, so that one waits for a new page while the other has its own.
+  template <class Format, int m, int n_streams>
+  static void streams(const MatmulJob& job, const Act* acts, int first, int64_t begin, int64_t step,
+                      int64_t n, float* products) {
+    const int64_t n_blocks = job.w.n_in / Format::kInputs, wrap = period(n_blocks);
+    const int64_t count = kLanes * n_blocks;
+    const uint8_t* p[n_streams];
+    for (int s = 0; s < n_streams; s++)
+      p[s] = reinterpret_cast<const uint8_t*>(job.w.row(begin + s * step));
+    for (int64_t o = begin; o < begin + n; o += kLanes) {
+      int64_t block = 0;
+      for (int64_t i = 0; i < count; i += kGroup) {
+        for (int s = 0; s < n_streams; s++) {
+          F out[m];
+          Format::template products<m>(p[s], acts, block, out);
+          for (int r = 0; r < m; r++) _mm512_store_ps(products + (s * m + r) * count + i, out[r]);
+          p[s] += kGroup * Format::kBytes;
+        }
+        block = block + kGroup == wrap ? 0 : block + kGroup;
+      }
+      for (int s = 0; s < n_streams; s++)
+        for (int r = 0; r < m; r++) {
+          float* y = job.out(first + r) + o + s * step;
+          const F sum = add_up(products + (s * m + r) * count, n_blocks);
+          _mm512_storeu_ps(y, job.accumulate ? _mm512_add_ps(_mm512_loadu_ps(y), sum) : sum);
+        }
+    }
+  }
+
   // Rows [first, first + m) of a job, outputs [begin, end), a multiple of 16 apart.
   template <class Format, int m>
   static void rows(const MatmulJob& job, int first, int64_t begin, int64_t end, std::byte* memory) {
     const ActLayout a(job.kind, job.w.n_in);
-    const int64_t n_blocks = job.w.n_in / Format::kInputs, wrap = period(n_blocks);
+    const int64_t n_blocks = job.w.n_in / Format::kInputs;
     Act acts[m];
     for (int r = 0; r < m; r++) acts[r] = prepare<Format>(job.act(first + r), a, n_blocks, memory);
-    auto* products = reinterpret_cast<float*>(memory);  // [m][16][n_blocks]
-    const int64_t count = kLanes * n_blocks;
-    const auto* p = reinterpret_cast<const uint8_t*>(job.w.row(begin));
-    for (int64_t o = begin; o < end; o += kLanes) {
-      int64_t block = 0;
-      for (int64_t i = 0; i < count; i += kGroup) {
-        F out[m];
-        Format::template products<m>(p, acts, block, out);
-        for (int r = 0; r < m; r++) _mm512_store_ps(products + r * count + i, out[r]);
-        p += kGroup * Format::kBytes;
-        block = block + kGroup == wrap ? 0 : block + kGroup;
-      }
-      for (int r = 0; r < m; r++) {
-        float* y = job.out(first + r) + o;
-        const F sum = add_up(products + r * count, n_blocks);
-        _mm512_storeu_ps(y, job.accumulate ? _mm512_add_ps(_mm512_loadu_ps(y), sum) : sum);
-      }
-    }
+    auto* products = reinterpret_cast<float*>(memory);  // [kTurns][m][16][n_blocks]
+    const int64_t each = (end - begin) / (kTurns * kLanes) * kLanes;
+    streams<Format, m, kTurns>(job, acts, first, begin, each, each, products);
+    begin += kTurns * each;
+    streams<Format, m, 1>(job, acts, first, begin, 0, end - begin, products);
   }
 
   template <class Format>
