@@ -73,13 +73,12 @@ void unpack(const MatmulJob& job, const U::Rows& rows, int64_t block, TilePanel3
     U::halves(rows, at, out->d);
     return;
   }
-  Panel32 wide;  // MXFP4: narrowed again, pairs (b0, b2) and (b1, b3) of every four
-  U::panel(job.w.type, rows, block, &wide);
-  for (int k = 0; k < 8; k++)
-    for (int l = 0; l < kLanes; l++)
-      for (int i = 0; i < 4; i++)
-        out->w[k][l][i] = static_cast<int8_t>(wide.w[2 * k + i % 2][l][i / 2]);
-  std::memcpy(out->d, wide.d, sizeof out->d);
+  alignas(64) int8_t w[kLanes][32];
+  U::mxfp4_rows(rows, block, w, out->d);
+  const uint8_t* at[kLanes];
+  for (int l = 0; l < kLanes; l++) at[l] = reinterpret_cast<const uint8_t*>(w[l]);
+  Amx::interleave16(at, 0, out->w[0]);
+  Amx::interleave16(at, 16, out->w[4]);
 }
 
 using Sums = int32_t[4][kRows][kLanes];

@@ -68,25 +68,27 @@ struct Unpack {
     halves(rows, at, out->d);
   }
 
-  // Twice the FP4 value under half the scale.
-  static void mxfp4(const Rows& rows, int64_t block, Panel32* out) {
+  // Twice the FP4 values of 16 rows, under half the scale.
+  static void mxfp4_rows(const Rows& rows, int64_t block, int8_t (*out)[32], float* d) {
     static constexpr int8_t kTwice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    alignas(64) int8_t wide[kLanes][32];
-    const uint8_t* wide_rows[kLanes];
     for (int l = 0; l < kLanes; l++) {
       const uint8_t* p = rows.at[l] + block * 17;
-      for (int j = 0; j < 16; j++) {
-        wide[l][j] = kTwice[p[1 + j] & 15];
-        wide[l][16 + j] = kTwice[p[1 + j] >> 4];
-      }
-      wide_rows[l] = reinterpret_cast<const uint8_t*>(wide[l]);
+      V::prefetch(p + rows.ahead);
+      V::lookup_nibbles(kTwice, p + 1, out[l]);
       // 2^(e - 128), subnormal for e = 0 and 1; NaN for 255.
       const uint32_t bits = p[0] == 255 ? 0x7fc00000u
                             : p[0] > 1  ? static_cast<uint32_t>(p[0] - 1) << 23
                                         : 0x00200000u << p[0];
-      std::memcpy(&out->d[l], &bits, 4);
+      std::memcpy(&d[l], &bits, 4);
     }
-    bytes32(wide_rows, 0, out);
+  }
+
+  static void mxfp4(const Rows& rows, int64_t block, Panel32* out) {
+    alignas(64) int8_t w[kLanes][32];
+    mxfp4_rows(rows, block, w, out->d);
+    const uint8_t* at[kLanes];
+    for (int l = 0; l < kLanes; l++) at[l] = reinterpret_cast<const uint8_t*>(w[l]);
+    bytes32(at, 0, out);
   }
 
   static void panel(DType type, const Rows& rows, int64_t block, Panel32* out) {
@@ -108,12 +110,14 @@ struct Unpack {
       V::q2_k_row(p, out->w, out->mins);
     } else {
       for (int t = 0; t < 16; t++) out->mins[t] = static_cast<int16_t>(p[t] >> 4);
-      for (int t = 0; t < 16; t++) {
-        const uint8_t* qs = p + 16 + 32 * (t / 8) + 16 * (t % 2);
-        const int shift = 2 * (t / 2 % 4), s = p[t] & 15;
-        for (int l = 0; l < 16; l++)
-          out->w[16 * t + l] = static_cast<uint8_t>((qs[l] >> shift & 3) * s);
-      }
+      // Eight bytes of a word at a time: 3 * 15 stays within its byte.
+      for (int t = 0; t < 16; t++)
+        for (int l = 0; l < 16; l += 8) {
+          uint64_t q;
+          std::memcpy(&q, p + 16 + 32 * (t / 8) + 16 * (t % 2) + l, 8);
+          q = (q >> 2 * (t / 2 % 4) & 0x0303030303030303u) * (p[t] & 15u);
+          std::memcpy(out->w + 16 * t + l, &q, 8);
+        }
     }
   }
 

@@ -118,6 +118,14 @@ struct Avx512 {
     _mm512_storeu_si512(to, _mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8));
     _mm512_storeu_si512(to + 64, _mm512_srai_epi16(w, 8));
   }
+  static void lookup_nibbles(const int8_t* table, const uint8_t* p, int8_t* out) {
+    const __m128i t = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table)),
+                  low = _mm_set1_epi8(15);
+    const __m128i both = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    auto* to = reinterpret_cast<__m128i*>(out);
+    _mm_storeu_si128(to, _mm_shuffle_epi8(t, _mm_and_si128(both, low)));
+    _mm_storeu_si128(to + 1, _mm_shuffle_epi8(t, _mm_and_si128(_mm_srli_epi16(both, 4), low)));
+  }
   static void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
   // scale * level of one Q2_K block, 256 bytes, and its minima: a lookup of {0, s, 2s, 3s} per

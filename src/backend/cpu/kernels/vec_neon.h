@@ -223,6 +223,12 @@ struct Neon {
       vst1q_s8(to + 64 + 16 * i, vreinterpretq_s8_s16(vshrq_n_s16(v, 8)));
     }
   }
+  static void lookup_nibbles(const int8_t* table, const uint8_t* p, int8_t* out) {
+    const int8x16_t t = vld1q_s8(table);
+    const uint8x16_t both = vld1q_u8(p);
+    vst1q_s8(out, vqtbl1q_s8(t, vandq_u8(both, vdupq_n_u8(15))));
+    vst1q_s8(out + 16, vqtbl1q_s8(t, vshrq_n_u8(both, 4)));
+  }
   static void prefetch(const void* p) { __builtin_prefetch(p); }
 };
 

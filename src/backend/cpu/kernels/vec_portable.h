@@ -186,6 +186,13 @@ struct Portable {
       for (int i = 0; i < 4; i++) v[i % 2][2 * l + i / 2] = w.v[4 * l + i];
     std::memcpy(out, v, sizeof v);
   }
+  // 32 bytes of a table of 16: the low nibbles of 16 bytes, then the high ones.
+  static void lookup_nibbles(const int8_t* table, const uint8_t* p, int8_t* out) {
+    for (int j = 0; j < 16; j++) {
+      out[j] = table[p[j] & 15];
+      out[16 + j] = table[p[j] >> 4];
+    }
+  }
   static void prefetch(const void* p) { __builtin_prefetch(p); }
 };
 
