@@ -51,7 +51,7 @@ std::unique_ptr<Backend> make_ref_backend() { return std::make_unique<RefBackend
 std::vector<std::string> backend_names() {
   std::vector<std::string> names = {"cpu", "ref", "emu"};
 #ifdef NARWHAL_CUDA
-  names.insert(names.begin(), "cuda");
+  names.insert(names.begin(), kCudaName);
 #endif
   return names;
 }
@@ -59,7 +59,7 @@ std::vector<std::string> backend_names() {
 Result<std::unique_ptr<Backend>> make_backend(const std::string& name,
                                               const BackendOptions& options) {
 #ifdef NARWHAL_CUDA
-  if (name == "cuda" || (name == "auto" && cuda_available())) return make_cuda_backend(options);
+  if (name == kCudaName || (name == "auto" && cuda_available())) return make_cuda_backend(options);
 #endif
   if (name == "auto" || name == "cpu") return make_cpu_backend(options);
   if (name == "ref") return make_ref_backend();

@@ -53,7 +53,8 @@ class OpsAgree : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     auto backend = make_device(GetParam());
-    if (GetParam() == "cuda" && !backend.ok()) GTEST_SKIP() << backend.status().message();
+    const bool gpu = GetParam() == "cuda" || GetParam() == "hip";
+    if (gpu && !backend.ok()) GTEST_SKIP() << backend.status().message();
     ASSERT_TRUE(backend.ok());
     backend_ = *std::move(backend);
     ASSERT_TRUE(backend_

@@ -16,7 +16,8 @@ class OpsValues : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     auto backend = make_backend(GetParam(), {.n_threads = 2});
-    if (GetParam() == "cuda" && !backend.ok()) GTEST_SKIP() << backend.status().message();
+    const bool gpu = GetParam() == "cuda" || GetParam() == "hip";
+    if (gpu && !backend.ok()) GTEST_SKIP() << backend.status().message();
     ASSERT_TRUE(backend.ok());
     backend_ = *std::move(backend);
     ASSERT_TRUE(backend_

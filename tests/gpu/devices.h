@@ -11,7 +11,7 @@ namespace narwhal {
 inline std::vector<std::string> kernel_backends() {
   std::vector<std::string> names = {"emu"};
   for (const std::string& name : backend_names())
-    if (name == "cuda" && make_backend(name, {}).ok()) names.push_back(name);
+    if ((name == "cuda" || name == "hip") && make_backend(name, {}).ok()) names.push_back(name);
   return names;
 }
 

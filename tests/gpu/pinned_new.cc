@@ -1,12 +1,12 @@
 // Memory of test programs that a GPU can read and write: operator new takes from one pinned arena,
 // so the op tests, which hand vectors to the ops, run on CUDA unchanged. Launches wait for their
 // end, as the tests look at results at once. Without a GPU this is malloc.
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
+
+#include "backend/cuda/runtime.h"
 
 namespace {
 

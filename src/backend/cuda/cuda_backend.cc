@@ -1,6 +1,5 @@
 #include "backend/cuda/cuda_backend.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include "backend/cuda/cuda_queue.h"
@@ -19,15 +18,21 @@ class CudaBackend : public Backend, public gpu::HostMemory {
   Status open() {
     if (const cudaError_t e = cudaGetDeviceProperties(&device_, 0); e != cudaSuccess)
       return failed(fmt::format("the GPU cannot be used: {}", cudaGetErrorString(e)));
+#if defined(NARWHAL_HIP)
+    if (device_.warpSize != 32)
+      return failed(fmt::format("{} has wavefronts of {}, expected 32 (RDNA); use --backend cpu",
+                                device_.name, device_.warpSize));
+#else
     if (device_.major < 8)
       return failed(
           fmt::format("{} has compute capability {}.{}, expected 8.0 or later; use "
                       "--backend cpu",
                       device_.name, device_.major, device_.minor));
+#endif
     return stream_.open();
   }
 
-  std::string_view name() const override { return "cuda"; }
+  std::string_view name() const override { return kCudaName; }
   std::string description() const override {
     return fmt::format("{}, {:.0f} GiB, compute capability {}.{}", device_.name,
                        static_cast<double>(device_.totalGlobalMem) / (1 << 30), device_.major,
@@ -126,9 +131,8 @@ bool cuda_available() {
 Result<std::unique_ptr<Backend>> make_cuda_backend(const BackendOptions& options) {
   int n = 0;
   if (const cudaError_t e = cudaGetDeviceCount(&n); e != cudaSuccess || n == 0)
-    return failed(
-        fmt::format("no NVIDIA GPU can be used: {}; install its driver or use --backend cpu",
-                    e == cudaSuccess ? "none found" : cudaGetErrorString(e)));
+    return failed(fmt::format("no GPU can be used: {}; install its driver or use --backend cpu",
+                              e == cudaSuccess ? "none found" : cudaGetErrorString(e)));
   auto backend = std::make_unique<CudaBackend>(options.exact_products);
   NW_TRY(backend->open());
   return std::unique_ptr<Backend>(std::move(backend));

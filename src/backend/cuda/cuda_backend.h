@@ -1,5 +1,5 @@
-// NVIDIA GPUs of compute capability 8.0 and later: the shared kernels on one CUDA stream, weights
-// and KV memory on the card, small steps replayed as CUDA graphs.
+// NVIDIA GPUs of compute capability 8.0 and later, and with NARWHAL_HIP AMD GPUs of 32 lanes: the
+// shared kernels on one stream, weights and KV memory on the card, small steps replayed as graphs.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,12 @@
 #include "backend/backend.h"
 
 namespace narwhal {
+
+#if defined(NARWHAL_HIP)
+inline constexpr const char* kCudaName = "hip";
+#else
+inline constexpr const char* kCudaName = "cuda";
+#endif
 
 // Whether a usable device is present.
 bool cuda_available();

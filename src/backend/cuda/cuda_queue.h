@@ -4,14 +4,13 @@
 // (after a fault the device's memory is lost, so there is nothing to go back to).
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 #include <functional>
 #include <utility>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cuda/runtime.h"
 #include "backend/gpu/queue.h"
 
 namespace narwhal::cuda {
