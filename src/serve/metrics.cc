@@ -7,11 +7,17 @@
 
 namespace narwhal::serve {
 
-int64_t thread_cpu_us() {
+namespace {
+
+int64_t cpu_us(clockid_t clock) {
   timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  clock_gettime(clock, &t);
   return int64_t{1'000'000} * t.tv_sec + t.tv_nsec / 1000;
 }
+
+}  // namespace
+
+int64_t thread_cpu_us() { return cpu_us(CLOCK_THREAD_CPUTIME_ID); }
 
 void Metrics::observe_first_token(double seconds) {
   size_t i = 0;
@@ -82,6 +88,8 @@ std::string Metrics::text(const KvStats* store) const {
       "CPU time of the scheduler outside of steps: choosing tokens, reading calls, telling of "
       "them.",
       n(scheduler_us) / 1e6);
+  add("process_seconds_total", "counter", "CPU time of all threads, those of the engine too.",
+      static_cast<double>(cpu_us(CLOCK_PROCESS_CPUTIME_ID)) / 1e6);
   add("io_seconds_total", "counter", "CPU time of the thread of the sockets.", n(io_us) / 1e6);
   out +=
       "# HELP narwhal_first_token_seconds Time from arrival to the first token.\n"

@@ -7,7 +7,7 @@
 
 one:   tokens per second of one stream alone, the gaps between its tokens, and the CPU time that the
        server spends outside the engine for a token (scheduler and sockets, from /metrics), as a share
-       of the time a token takes
+       of the CPU time that a token takes
 many:  tokens per second of all streams together
 mixed: the gaps of one stream while a long prompt is read beside it
 storm: with --requests, that many requests of all kinds spread over --seconds, some of which leave
@@ -65,8 +65,8 @@ def counters(port):
 def outside_engine(before, after):
     change = {k: after[k] - before[k] for k in after}
     tokens = change["tokens_predicted_total"]
-    us = {k: round(1e6 * change[k + "_seconds_total"] / tokens, 1) for k in ("scheduler", "io", "busy")}
-    return {"per_token_us": us, "share": round((us["scheduler"] + us["io"]) / us["busy"], 4)}
+    us = {k: round(1e6 * change[k + "_seconds_total"] / tokens, 1) for k in ("scheduler", "io", "process")}
+    return {"per_token_us": us, "share": round((us["scheduler"] + us["io"]) / us["process"], 4)}
 
 
 WEATHER = {"name": "get_weather", "description": "Get the weather for a specific location", "parameters":
