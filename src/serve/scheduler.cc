@@ -81,7 +81,7 @@ void Scheduler::loop() {
     drop_cancelled();
     admit();
     const bool stepped = step();
-    deliver();
+    deliver(/*all=*/!stepped);
     metrics_.scheduler_us = thread_cpu_us() - step_cpu_us_;
     if (!stepped) {
       // Every turn waits for its reader or for a session.
@@ -96,7 +96,7 @@ void Scheduler::loop() {
     if (!run.orphan)
       run.events.push_back({.kind = TurnEvent::kFailed, .text = std::string(kStopping)});
   }
-  deliver();
+  deliver(/*all=*/true);
   runs_.clear();
   std::vector<std::shared_ptr<Turn>> waiting;
   {

@@ -96,7 +96,7 @@ class Scheduler {
     std::string key;  // in turn memory
     Reuse reuse;
     std::string cache;  // what its session held
-    Clock::time_point arrived, started, first_token, orphaned;
+    Clock::time_point arrived, started, first_token, orphaned, delivered;
     std::vector<TurnEvent> events, told;
 
     bool prefilling() const { return next < 0; }
@@ -131,7 +131,7 @@ class Scheduler {
   void read_again(Run& run);
   void end(Run& run);
   void fail(Run& run, const std::string& why);
-  void deliver();
+  void deliver(bool all);
   void update_view();
   void log(const Run& run, std::string line);
   void show_progress();
