@@ -31,6 +31,7 @@ class CpuOps : public Ops {
   void embed(const BatchRows& b, const Weight& table, int n_hc, float* X) override;
   void matmul(const Weight& w, int n, const float* x, float* y) override;
   void grouped_matmul(const Weight& w, int n_groups, int n, const float* x, float* y) override;
+  void matmuls(std::span<const Product> all, int n, const float* x) override;
   void rms_norm(int n, int64_t d, const float* x, const float* w, float eps, float* y) override;
   void add(int64_t n, const float* b, float* a) override;
   void hc_gates(const HcParams& p, int n, const float* X, float* mixes) override;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 
@@ -155,6 +156,49 @@ void CpuOps::product(const Weight& w, int n_groups, int n, const float* x, float
                  job.y = y + r * all.y_stride + o;
                  kernels_.matmul(job, 0, stop - o, scratch(thread).product.data());
                  o = stop;
+               }
+             });
+}
+
+// Few rows: one round of the threads over the outputs of all, which count in whole lanes. All share
+// one preparation of x, so types that want different ones go one by one.
+void CpuOps::matmuls(std::span<const Product> all, int n, const float* x) {
+  constexpr size_t kMost = 8;
+  std::array<cpu::MatmulJob, kMost> jobs;
+  std::array<int64_t, kMost + 1> begin{};
+  int64_t n_bytes = 0, work = 0;
+  const cpu::MatmulJob* prepared = nullptr;
+  bool together = n <= kFewRows && all.size() <= kMost;
+  for (size_t i = 0; together && i < all.size(); i++) {
+    const Weight& w = *all[i].w;
+    cpu::MatmulJob& job = jobs[i];
+    const auto kind = exact_ ? cpu::ActKind::kF32 : cpu::act_kind(w.type);
+    if (prepared && kind == prepared->kind) {
+      job = *prepared;
+    } else if (prepared && kind != cpu::ActKind::kF32) {
+      together = false;
+    } else {
+      prepare_acts(w.type, n, w.n_in, x, job);
+      if (kind != cpu::ActKind::kF32) prepared = &job;
+    }
+    job.n = n;
+    job.y_stride = w.n_out;
+    begin[i + 1] = begin[i] + round_up(w.n_out, cpu::kLanes);
+    n_bytes += w.n_out * w.row_bytes();
+    work += w.n_out * w.n_in * n;
+  }
+  if (!together) return Ops::matmuls(all, n, x);
+  each_piece(begin[all.size()], n, n_bytes, work,
+             [&](int64_t o, int64_t end, int, int, int thread) {
+               for (size_t i = 0; i < all.size(); i++) {
+                 const Weight& w = *all[i].w;
+                 const int64_t first = std::max(o - begin[i], int64_t{0});
+                 const int64_t stop = std::min(end - begin[i], w.n_out);
+                 if (first >= stop) continue;
+                 cpu::MatmulJob job = jobs[i];
+                 job.w = w.rows(first, stop);
+                 job.y = all[i].y + first;
+                 kernels_.matmul(job, 0, stop - first, scratch(thread).product.data());
                }
              });
 }
