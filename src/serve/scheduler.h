@@ -36,6 +36,9 @@ struct SchedulerOptions {
   int n_sessions = 1;    // as the engine was opened for
   int max_queue = 64;    // turns that wait
   double stretch = 2.0;  // a step with a piece of prompt may take so many times longer
+  // A turn's pieces wait for a later step when the last went out so recently: waking the sockets'
+  // thread for every token of a small model costs as much as a tenth of the token.
+  std::chrono::microseconds moment{1500};
   size_t max_backlog = size_t{1} << 20;  // bytes a reader may be behind before its turn pauses
   int retry_s = 600;                     // how long work goes on or is kept for a client that left
   bool shows_progress = false;           // of prompts, on a terminal

@@ -47,6 +47,7 @@ void Scheduler::leave(Run& run) {
   if (run.decoder) {
     log(run, fmt::format("client left after {} tokens", run.decoder->ids().size()));
     run.prompt.resize(run.n_prompt);
+    tell(run.told, run.events);  // what was still to be delivered
     unclaimed_.keep({run.turn, run.origin, std::move(run.prompt), std::move(run.decoder),
                      std::move(run.told), run.key},
                     Clock::now());

@@ -198,15 +198,12 @@ void Scheduler::fail(Run& run, const std::string& why) {
   remove(run);
 }
 
-// What was delivered a moment ago waits for the next step: waking the sockets' thread for every
-// token of a small model costs as much as a tenth of the token.
 void Scheduler::deliver(bool all) {
-  constexpr auto kMoment = std::chrono::microseconds(1500);
   const auto now = Clock::now();
   std::vector<std::shared_ptr<Turn>> turns;
   for (Run& run : runs_) {
     if (run.events.empty() || run.orphan) continue;
-    if (!all && now - run.delivered < kMoment) continue;
+    if (!all && now - run.delivered < options_.moment) continue;
     run.delivered = now;
     tell(run.told, run.events);
     run.turn->put(run.events);

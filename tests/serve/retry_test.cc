@@ -104,6 +104,28 @@ TEST(Retry, WhileTheAnswerIsWritten) {
   EXPECT_EQ(m.generated_tokens, 600);
 }
 
+// What was written but not yet on its way is part of the answer, too.
+TEST(Retry, PiecesThatWaitedAreNotLost) {
+  std::string body;
+  std::string whole;
+  {
+    TestServer server;
+    body = wild(server, true);
+    body.replace(body.find("\"temperature\": 3"), 16, "\"temperature\": 0");
+    whole = text_of(server.post("/v1/completions", body).body);
+  }
+  TestServer server([](ServeOptions& o) { o.scheduler.moment = 30ms; });
+  const Metrics& m = server.service().metrics();
+  std::string seen;
+  {
+    Client c(server.port());
+    c.post("/v1/completions", body);
+    while (text_of(unchunked(seen)).size() < 40) seen += c.receive();
+  }
+  ASSERT_TRUE(eventually([&] { return m.cancelled == 1 && m.running == 0; }));
+  EXPECT_EQ(text_of(server.post("/v1/completions", body).body), whole);
+}
+
 TEST(Retry, WhileTheAnswerIsWrittenAndItsSessionWasTaken) {
   TestServer server({}, 8192, 1);
   const Metrics& m = server.service().metrics();
