@@ -35,7 +35,7 @@ uint64_t extend_history(uint64_t history, const text::Message& m) {
   return history;
 }
 
-void TurnMemory::add(uint64_t history, std::string key, std::string content,
+void TurnMemory::add(uint64_t history, const std::string& key, std::string content,
                      std::vector<text::ToolCall> calls, text::SampledTurn turn) {
   Entry e;
   if (!key.empty()) e.names.push_back("k" + key);

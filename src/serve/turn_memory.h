@@ -37,7 +37,7 @@ class TurnMemory {
       : store_(store), max_entries_(max_entries), max_bytes_(max_bytes) {}
 
   // `history`: of the messages before. `key`: an unguessable name that the client may return.
-  void add(uint64_t history, std::string key, std::string content,
+  void add(uint64_t history, const std::string& key, std::string content,
            std::vector<text::ToolCall> calls, text::SampledTurn turn);
 
   // The turn that wrote this message, or null.
