@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <random>
 
 #include "base/check.h"
@@ -90,12 +91,15 @@ uint64_t expert_bytes(const gguf::File& file) {
   return n_bytes;
 }
 
-uint64_t memory_for(const EngineOptions& options, const Backend& backend) {
-  if (!backend.reads_host_memory()) return backend.device_memory().value_or(available_memory());
-  const uint64_t free = backend.device_memory().value_or(available_memory());
-  return options.gpu_memory_mb > 0
-             ? std::min(free, static_cast<uint64_t>(options.gpu_memory_mb) << 20)
-             : free;
+// What may be used of a device with memory of its own; nothing where the memory is this machine's,
+// to which no weight can be moved.
+std::optional<uint64_t> device_limit(const EngineOptions& options, const Backend& backend) {
+  std::optional<uint64_t> limit = backend.device_memory();
+  if (options.gpu_memory_mb > 0 && backend.reads_host_memory()) {
+    const uint64_t asked = static_cast<uint64_t>(options.gpu_memory_mb) << 20;
+    limit = std::min(limit.value_or(asked), asked);
+  }
+  return limit;
 }
 
 // What open() and inspect() both need to know.
@@ -127,8 +131,9 @@ Result<Blueprint> draw(const EngineOptions& options, const Backend& backend) {
                         options.n_ctx > 0 ? options.n_ctx : config.max_ctx};
   const StepLimits limits = step_limits(config, shape);
   request.backend_bytes = static_cast<uint64_t>(backend.scratch_bytes(limits));
-  const uint64_t available = memory_for(options, backend);
-  if (backend.reads_host_memory())
+  const std::optional<uint64_t> device = device_limit(options, backend);
+  const uint64_t available = device.value_or(available_memory());
+  if (device && backend.reads_host_memory())
     request = move_experts_to_host(config, layout, request, available,
                                    std::min(expert_bytes(file), available_memory()));
   const MemoryPlan plan = make_plan(config, layout, request, available);

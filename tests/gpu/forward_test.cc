@@ -200,6 +200,18 @@ TEST_P(GpuForward, ExpertsOnTheHostChangeNothing) {
   EXPECT_EQ(tight.status().code(), Code::kNoMemory);
 }
 
+// The emulator computes in this machine's memory, to which nothing can be moved.
+TEST(Emulator, MovesNoExpertsWithoutALimit) {
+  const auto plan = [](int n_sessions) {
+    return Engine::inspect({.backend = "emu", .n_ctx = 512, .n_sessions = n_sessions})->second;
+  };
+  const MemoryPlan one = plan(1);
+  const uint64_t each = one.kv_session_bytes + one.frontier_bytes;
+  const auto most = static_cast<int>((one.available_bytes - one.total_bytes) / each + 1);
+  for (int more = 0; more < 3; more++)  // too many by less than the experts
+    EXPECT_EQ(plan(most + more).host_weights_bytes, 0u) << most + more << " sessions";
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, GpuForward, testing::ValuesIn(whole_model_backends()),
                          [](const auto& i) { return i.param; });
 
