@@ -26,27 +26,10 @@
     k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(shared));                           \
   }
 
+#include "kernels/portable_threads.h"
+
 namespace narwhal {
 namespace kernels {
-
-k_value int kTileTokens = 64;  // rows of a matrix tile (tile.h)
-
-k_fn float k_float(uint32_t bits) { return __uint_as_float(bits); }
-k_fn uint32_t k_bits(float f) { return __float_as_uint(f); }
-k_fn float k_sqrt(float x) { return sqrtf(x); }
-k_fn float k_exp(float x) { return expf(x); }
-k_fn float k_log(float x) { return logf(x); }
-k_fn float k_fma(float a, float b, float c) { return fmaf(a, b, c); }
-k_fn float k_mad(float a, float b, float c) { return fmaf(a, b, c); }
-k_fn float k_abs(float x) { return fabsf(x); }
-
-struct Word4 {
-  uint32_t v[4];
-};
-k_fn Word4 k_load4(const void* p) {
-  const uint4 u = *reinterpret_cast<const uint4*>(p);
-  return {{u.x, u.y, u.z, u.w}};
-}
 
 k_fn float k_f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 k_fn uint16_t k_f32_to_f16(float x) { return __half_as_ushort(__float2half_rn(x)); }
@@ -64,21 +47,6 @@ k_fn void k_unpack_s8(uint32_t w, float* out) {
   for (int i = 0; i < 4; i++)
     out[i] = __uint_as_float(__byte_perm(w, 0x4B000000u, 0x7540u + i)) - 8388736.0f;
 }
-
-using k_atomic = uint32_t;
-k_fn void k_atomic_zero(k_atomic* a) { *a = 0; }
-k_fn uint32_t k_atomic_add(k_atomic* a, uint32_t v) { return atomicAdd(a, v); }
-k_fn uint32_t k_atomic_get(k_atomic* a) { return *a; }
-
-struct FragA {
-  uint32_t r[4];
-};
-struct FragB {
-  uint32_t r[2];
-};
-struct FragC {
-  float r[4];
-};
 
 struct Group {
   unsigned group, index, size, lane, simd;

@@ -80,6 +80,9 @@ class Scheduler {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static double ms_between(Clock::time_point a, Clock::time_point b) {
+    return std::chrono::duration<double, std::milli>(b - a).count();
+  }
   struct Queued {
     std::shared_ptr<Turn> turn;
     Clock::time_point since;

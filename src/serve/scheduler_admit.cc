@@ -14,15 +14,6 @@
 #include "text/detokenizer.h"
 
 namespace narwhal::serve {
-namespace {
-
-double ms_between(std::chrono::steady_clock::time_point a,
-                  std::chrono::steady_clock::time_point b) {
-  return std::chrono::duration<double, std::milli>(b - a).count();
-}
-
-}  // namespace
-
 void Scheduler::drop_cancelled() {
   {
     const std::lock_guard lock(mutex_);

@@ -6,15 +6,6 @@
 #include "serve/scheduler.h"
 
 namespace narwhal::serve {
-namespace {
-
-double ms_between(std::chrono::steady_clock::time_point a,
-                  std::chrono::steady_clock::time_point b) {
-  return std::chrono::duration<double, std::milli>(b - a).count();
-}
-
-}  // namespace
-
 // Prompts take turns: the oldest, then the one with the least left, and so on. Prompts whose client
 // has gone wait for all others.
 Scheduler::Run* Scheduler::pick_prefill() {

@@ -8,22 +8,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-template <class F>
-bool eventually(F condition, std::chrono::milliseconds limit = 20s) {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
-}
-
-std::string long_text(int words) {
-  std::string out;
-  for (int i = 0; i < words; i++) out += fmt::format("item {} is blue. ", i % 977);
-  return out;
-}
-
 // Raw text of 300 tokens at a high temperature, without a seed: what is the same twice was computed
 // once.
 std::string wild(TestServer& server, bool stream) {

@@ -1,8 +1,10 @@
 // A server with the embedded model on a free port, in this process.
 #pragma once
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -67,6 +69,23 @@ class TestServer {
   std::unique_ptr<Service> service_;
   std::thread thread_;
 };
+
+// Whether the condition comes true within the limit.
+template <class F>
+bool eventually(F condition, std::chrono::milliseconds limit = std::chrono::seconds(20)) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return true;
+}
+
+inline std::string long_text(int words) {
+  std::string out;
+  for (int i = 0; i < words; i++) out += fmt::format("item {} is blue. ", i % 977);
+  return out;
+}
 
 // The data of a stream's events, in order, with their names.
 struct SseEvent {

@@ -22,12 +22,6 @@ std::string chat_body(std::string_view text, std::string_view more = "") {
                      json_quote(text), more.empty() ? "" : ", ", more);
 }
 
-std::string long_text(int words) {
-  std::string out;
-  for (int i = 0; i < words; i++) out += fmt::format("item {} is blue. ", i % 977);
-  return out;
-}
-
 // Of a chat stream: the deltas put together.
 struct Streamed {
   std::string reasoning, content, name, arguments, finish;
@@ -326,16 +320,6 @@ TEST(Server, KeepsWaitingClientsPatient) {
   EXPECT_GT(std::ranges::count_if(parse_sse(responses),
                                   [](const auto& e) { return e.name == "response.in_progress"; }),
             2);
-}
-
-template <class F>
-bool eventually(F condition, std::chrono::milliseconds limit = 20s) {
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(5ms);
-  }
-  return true;
 }
 
 TEST(Server, AClientThatLeavesWhileReadingFindsTheWorkDone) {
