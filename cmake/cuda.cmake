@@ -17,7 +17,7 @@ if(NARWHAL_CUDA)
     list(APPEND cuda_arch_flags -gencode arch=compute_${arch},code=sm_${arch})
   endforeach()
   file(GLOB kernel_headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/*.h)
-  foreach(part matrix tile other)
+  foreach(part matrix dot tile other)
     set(object ${PROJECT_BINARY_DIR}/cuda_kernels_${part}.o)
     set(source ${PROJECT_SOURCE_DIR}/src/backend/cuda/kernels_${part}.cu)
     add_custom_command(OUTPUT ${object}

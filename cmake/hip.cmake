@@ -12,7 +12,7 @@ if(NARWHAL_HIP)
     list(APPEND hip_arch_flags --offload-arch=${arch})
   endforeach()
   file(GLOB kernel_headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/*.h)
-  foreach(part matrix tile other)
+  foreach(part matrix dot tile other)
     set(object ${PROJECT_BINARY_DIR}/hip_kernels_${part}.o)
     set(source ${PROJECT_SOURCE_DIR}/src/backend/cuda/kernels_${part}.cu)
     add_custom_command(OUTPUT ${object}

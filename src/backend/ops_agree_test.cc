@@ -31,21 +31,21 @@ Result<std::unique_ptr<Backend>> make_device(const std::string& name) {
   return make_backend(name, {.n_threads = 3});
 }
 
-// What the CPU backend takes activations for, in a product with weights of this type
-// (cpu/kernels/kernels.h).
-std::vector<float> rounded(DType type, std::vector<float> x) {
-  if (cpu::act_kind(type) == cpu::ActKind::kInt8) {
-    std::vector<quant::Q8K> blocks(x.size() / 256);
-    quant::encode_q8_k(x.data(), static_cast<int64_t>(blocks.size()), blocks.data());
-    quant::decode_q8_k(blocks.data(), static_cast<int64_t>(blocks.size()), x.data());
-  } else if (cpu::act_kind(type) == cpu::ActKind::kInt16) {
-    for (size_t b = 0; b < x.size(); b += 32) {
-      float top = 0;
-      for (size_t i = b; i < b + 32; i++) top = std::max(top, std::fabs(x[i]));
-      const float scale = top / 32767;
-      for (size_t i = b; i < b + 32; i++) x[i] = std::nearbyint(x[i] * (32767 / top)) * scale;
-    }
+// Activations in 16 bits per 32, and in 8 bits per 256.
+std::vector<float> in_16_bits(std::vector<float> x) {
+  for (size_t b = 0; b < x.size(); b += 32) {
+    float top = 0;
+    for (size_t i = b; i < b + 32; i++) top = std::max(top, std::fabs(x[i]));
+    if (top == 0) continue;
+    const float scale = top / 32767;
+    for (size_t i = b; i < b + 32; i++) x[i] = std::nearbyint(x[i] * (32767 / top)) * scale;
   }
+  return x;
+}
+std::vector<float> in_8_bits(std::vector<float> x) {
+  std::vector<quant::Q8K> blocks(x.size() / 256);
+  quant::encode_q8_k(x.data(), static_cast<int64_t>(blocks.size()), blocks.data());
+  quant::decode_q8_k(blocks.data(), static_cast<int64_t>(blocks.size()), x.data());
   return x;
 }
 
@@ -95,8 +95,16 @@ class OpsAgree : public testing::TestWithParam<std::string> {
     EXPECT_TRUE(adopted.ok());
     return *adopted;
   }
-  std::vector<float> taken(DType type, const std::vector<float>& x) const {
-    return is_cpu(GetParam()) ? rounded(type, x) : x;
+  // What the backend takes the activations of n rows for (cpu/kernels/kernels.h, kernels/dot.h).
+  std::vector<float> taken(DType type, int n, const std::vector<float>& x) const {
+    if (is_cpu(GetParam())) {
+      const cpu::ActKind kind = cpu::act_kind(type);
+      return kind == cpu::ActKind::kInt8    ? in_8_bits(x)
+             : kind == cpu::ActKind::kInt16 ? in_16_bits(x)
+                                            : x;
+    }
+    const bool floats = type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+    return n > 16 || floats ? x : in_16_bits(x);
   }
   ExpertParams on(const ExpertParams& p) { return {on(p.w1), on(p.w3), on(p.w2), p.limit}; }
 
@@ -136,7 +144,7 @@ TEST_P(OpsAgree, MatmulOfEveryType) {
         const auto x = random(n * 512);
         std::vector<float> got(n * n_out), want(n * n_out);
         ops().matmul(on(w), n, x.data(), got.data());
-        ref_.matmul(w, n, taken(type, x).data(), want.data());
+        ref_.matmul(w, n, taken(type, n, x).data(), want.data());
         // GPU kernels multiply many rows in half precision (tests/gpu/tiles_test.cc).
         const bool halves = n > 16 && type != DType::kF32 && !is_cpu(GetParam());
         expect_close(got, want, halves ? 1e-3 : 5e-6);
@@ -163,7 +171,7 @@ TEST_P(OpsAgree, GroupedMatmul) {
   const auto x = random(kRows * 4 * 96);
   std::vector<float> got(kRows * 44), want(kRows * 44);
   ops().grouped_matmul(on(w), 4, kRows, x.data(), got.data());
-  ref_.grouped_matmul(w, 4, kRows, taken(w.type, x).data(), want.data());
+  ref_.grouped_matmul(w, 4, kRows, taken(w.type, kRows, x).data(), want.data());
   expect_close(got, want);
 
   std::vector<float> one(4 * 96, 0.0f);  // only group 2 sees anything
@@ -389,7 +397,7 @@ TEST_P(OpsAgree, Experts) {
                        got.data());
   ref_.routed_experts(p, kRows, k, x.data(), ids.data(), weights.data(), want_hidden.data(),
                       want.data());
-  const double tolerance = is_cpu(GetParam()) ? 2e-4 : 5e-6;  // 16-bit activations
+  const double tolerance = 2e-4;  // 16-bit activations
   expect_close(hidden, want_hidden, tolerance);
   expect_close(got, want, tolerance);
 
@@ -419,6 +427,34 @@ TEST_P(OpsAgree, FusedProducts) {
     ops().Ops::matmuls(products, n, x.data());
     EXPECT_EQ(got, want) << n << " rows";
   }
+}
+
+TEST_P(OpsAgree, FusedExperts) {
+  constexpr int d = 256, inner = 256, n_experts = 5, k = 2;
+  for (const DType type : {DType::kQ8_0, DType::kIQ2_XXS, DType::kQ2_K, DType::kF16})
+    for (const DType of_shared : {DType::kQ8_0, DType::kF16}) {
+      std::vector<std::byte> s[6];
+      const ExpertParams routed =
+          on({weight(type, d, inner, s[0], n_experts), weight(type, d, inner, s[1], n_experts),
+              weight(type, inner, d, s[2], n_experts), 0.8f});
+      const ExpertParams shared =
+          on({weight(of_shared, d, inner - 32, s[3]), weight(of_shared, d, inner - 32, s[4]),
+              weight(of_shared, inner - 32, d, s[5]), 0.8f});
+      for (const int n : {1, 3, 20}) {
+        const auto x = random(n * d), weights = random(n * k);
+        std::vector<int32_t> ids;
+        for (int r = 0; r < n; r++) ids.insert(ids.end(), {r % 4, 4});
+        std::vector<float> hidden(n * k * inner), gate(n * inner), up = gate, down(n * d),
+                                                                   got = down;
+        std::vector<float> want = down;
+        const Ops::ExpertScratch scratch{hidden.data(), gate.data(), up.data(), down.data()};
+        ops().experts(routed, shared, n, k, x.data(), ids.data(), weights.data(), scratch,
+                      got.data());
+        ops().Ops::experts(routed, shared, n, k, x.data(), ids.data(), weights.data(), scratch,
+                           want.data());
+        EXPECT_EQ(got, want) << n << " rows";
+      }
+    }
 }
 
 TEST_P(OpsAgree, FusedHyperConnections) {

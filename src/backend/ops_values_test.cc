@@ -2,6 +2,7 @@
 // One body, run on each backend of the build.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <random>
@@ -22,7 +23,7 @@ class OpsValues : public testing::TestWithParam<std::string> {
     backend_ = *std::move(backend);
     ASSERT_TRUE(backend_
                     ->prepare({.n_rows = 64,
-                               .n_index_rows = 4096,
+                               .n_index_rows = 9001,
                                .max_width = 4096,
                                .n_experts_used = 8,
                                .n_experts = 256,
@@ -254,6 +255,20 @@ TEST_P(OpsValues, TopKPolicy) {
   EXPECT_EQ(select(ops(), {NAN, 1, -INFINITY, INFINITY}, 15, 2), (std::vector<int32_t>{1, 3}));
   EXPECT_EQ(select(ops(), {0.0f, -0.0f, 0.0f}, 11, 2), (std::vector<int32_t>{0, 1}))
       << "-0 ties with +0";
+}
+
+TEST_P(OpsValues, TopKOfManyWithTies) {
+  for (const int n : {511, 4097, 9001}) {
+    std::vector<float> scores(n);
+    for (int i = 0; i < n; i++) scores[i] = static_cast<float>(i * 7919 % 1009) * 0.25f - 100;
+    std::vector<int32_t> want(n);
+    std::iota(want.begin(), want.end(), 0);
+    std::stable_sort(want.begin(), want.end(),
+                     [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+    want.resize(500);
+    std::sort(want.begin(), want.end());
+    EXPECT_EQ(select(ops(), scores, 4 * n - 1, 500), want) << n;
+  }
 }
 
 // Attention over a ring of f32 rows.

@@ -204,9 +204,9 @@ void OpsRig::index_cells(int n, std::vector<Cell>& cells) {
   if (c_.layers[csa_] != LayerKind::kCsa) return;
   Ops& ops = backend_.ops();
   const LayerKv kv = layer_kv(c_, layout_, kv_, csa_);
-  const int m = std::min(n, kScoreRows);
+  const int m = std::min(n, a_.score_rows);
   const IndexParams p{c_.n_index_heads, c_.index_top_k, static_cast<int>(a_.max_index_rows),
-                      kScoreRows, kv.index_rows};
+                      a_.score_rows, kv.index_rows};
   const int64_t visible = visible_rows(ctx_ - 1, 4), dim = c_.index_dim;
   cells.push_back(plain(
       "index_query", n, 2 * n * int64_t{c_.n_index_heads} * dim,

@@ -19,23 +19,29 @@ struct HcView {
 
 k_fn float sigmoid(float v) { return 1.0f / (1.0f + k_exp(-v)); }
 
+// Sums over the H lanes of a row (stride 1) or column (stride H) of comb, the same on all of them.
+k_fn float comb_sum(k_private const Group& g, int H, int stride, float v) {
+  if (H == 4) {  // two exchanges instead of four
+    v += g.simd_shuffle(v, g.lane ^ unsigned(stride));
+    return v + g.simd_shuffle(v, g.lane ^ unsigned(2 * stride));
+  }
+  const int lane = min_int(int(g.lane), H * H - 1);
+  const int first = stride == 1 ? lane / H * H : lane % H;
+  float sum = 0;
+  for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(first + i * stride));
+  return sum;
+}
+
 // comb[j][k] on lane j * H + k: softmax of rows plus eps, columns; then rows and columns in turn.
 k_fn float sinkhorn(k_private const Group& g, k_private const HcView& p, float v) {
-  const int H = p.n_hc, lane = min_int(int(g.lane), H * H - 1), j = lane / H, k = lane % H;
-  float top = v, sum = 0;
+  const int H = p.n_hc, j = min_int(int(g.lane), H * H - 1) / H;
+  float top = v;
   for (int i = 0; i < H; i++) top = max_float(top, g.simd_shuffle(v, unsigned(j * H + i)));
   v = k_exp(v - top);
-  for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(j * H + i));
-  v = v / sum + p.hc_eps;
+  v = v / comb_sum(g, H, 1, v) + p.hc_eps;
   for (int iteration = 0; iteration < p.sinkhorn_iterations; iteration++) {
-    if (iteration > 0) {
-      sum = p.hc_eps;
-      for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(j * H + i));
-      v /= sum;
-    }
-    sum = p.hc_eps;
-    for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(i * H + k));
-    v /= sum;
+    if (iteration > 0) v *= k_reciprocal(comb_sum(g, H, 1, v) + p.hc_eps);
+    v *= k_reciprocal(comb_sum(g, H, H, v) + p.hc_eps);
   }
   return v;
 }
@@ -130,72 +136,90 @@ struct HcPost {
 };
 
 // First half of hc_pre and hc_head, and of hc_next with the hc_post before it: for kColumns columns
-// of every stream, the products with every row of fn and the sum of squares.
-// partial [n][slices][n_mixes + 1].
-template <class C>
+// of every stream, the products with every row of fn and the sum of squares, of kRows rows, which
+// share the weights. partial [n][slices][n_mixes + 1].
+template <class C, int kRows>
 struct HcMix {
-  k_value int kThreads = 256, kColumns = 128;
+  k_value int kThreads = 256, kSimds = 8, kColumns = 64;
+  k_value int kMixes = kMaxStreams * (2 + kMaxStreams) + 1;  // and the sum of squares
+  k_value int kEach = (kMixes + kSimds - 1) / kSimds;        // of a simd
   struct Shared {
     typename C::Table table;
-    float streams[kMaxStreams * kColumns];
+    float streams[kRows * kMaxStreams * kColumns];
   };
   Matrix fn;
   int64_t d;
-  int n_hc, slices;
+  int n, n_hc, slices;
   k_device const float* out;    // of the sublayer before, or null: X is as it should be
   k_device const float* gates;  // of that sublayer, [n][pre | post | comb]
   k_device float* X;
   k_device float* partial;
 
-  k_call void load_streams(k_private const Group& g, k_shared Shared* sh, int64_t r, int begin,
-                           int count) k_const {
-    for (int i = int(g.index); i < count; i += kThreads) {
-      k_device float* streams = X + r * n_hc * d + begin + i;
+  k_call void load_streams(k_private const Group& g, k_shared Shared* sh, int r0, int n_rows,
+                           int begin, int count) k_const {
+    for (int at = int(g.index); at < n_rows * kColumns; at += kThreads) {
+      const int i = at % kColumns, row = at / kColumns, r = r0 + row;
+      if (i >= count) continue;
+      k_device float* streams = X + int64_t(r) * n_hc * d + begin + i;
       float next[kMaxStreams];
       if (out)
         next_streams(n_hc, d, gates + r * n_hc * (2 + n_hc), out[r * d + begin + i], streams, next);
-      for (int h = 0; h < kMaxStreams; h++) {
-        if (h >= n_hc) break;
+      k_unroll for (int h = 0; h < kMaxStreams; h++) {
+        if (h >= n_hc) continue;
         if (out)
           streams[h * d] = next[h];
         else
           next[h] = streams[h * d];
-        sh->streams[h * kColumns + i] = next[h];
+        sh->streams[(row * kMaxStreams + h) * kColumns + i] = next[h];
       }
     }
     g.barrier();
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int r = int(g.group) / slices, begin = int(g.group) % slices * kColumns;
-    const int count = min_int(kColumns, int(d) - begin), n_mixes = int(fn.n_out);
+    const int slice = int(g.group) % slices, r0 = int(g.group) / slices * kRows;
+    const int begin = slice * kColumns, count = min_int(kColumns, int(d) - begin);
+    const int n_rows = min_int(kRows, n - r0), n_mixes = int(fn.n_out);
     const int units = count / C::kUnit;  // of a stream
-    load_streams(g, sh, r, begin, count);
-    k_device float* to = partial + int64_t(g.group) * (n_mixes + 1);
-    for (int o = int(g.simd); o <= n_mixes; o += int(g.n_simds())) {
-      float sum = 0;
-      for (int u = int(g.lane); u < n_hc * units; u += kSimd) {
-        const int h = u / units, column = u % units * C::kUnit;
+    load_streams(g, sh, r0, n_rows, begin, count);
+    // A simd's outputs at a time: a lane's streams stay in registers for all of them.
+    float sum[kEach][kRows];
+    k_unroll for (int e = 0; e < kEach; e++) k_unroll for (int row = 0; row < kRows; row++)
+        sum[e][row] = 0;
+    for (int u = int(g.lane); u < n_hc * units; u += kSimd) {
+      const int h = u / units, column = u % units * C::kUnit;
+      float v[kRows][C::kRun];
+      k_unroll for (int row = 0; row < kRows; row++) k_unroll for (int i = 0; i < C::kRun; i += 4) {
+        const Word4 four = k_load4(sh->streams + (row * kMaxStreams + h) * kColumns + column + i);
+        k_unroll for (int j = 0; j < 4; j++) v[row][i + j] = k_float(four.v[j]);
+      }
+      k_unroll for (int e = 0; e < kEach; e++) {
+        const int o = e * kSimds + int(g.simd);
+        if (o > n_mixes) continue;
         Run run;
         typename C::Raw raw;
-        if (o < n_mixes) {
-          C::load(fn, o, (int(d) * h + begin + column) / C::kUnit, raw);
-          C::run(raw, 0, &sh->table, run);
-        }
-        for (int i = 0; i < C::kRun; i++) {
-          const float v = sh->streams[h * kColumns + column + i];
-          sum = k_mad(o < n_mixes ? run.q[i] : v, v, sum);
-        }
+        C::load(fn, o < n_mixes ? o : 0, (int(d) * h + begin + column) / C::kUnit, raw);
+        C::run(raw, 0, &sh->table, run);
+        k_unroll for (int row = 0; row < kRows; row++) k_unroll for (int i = 0; i < C::kRun; i++)
+            sum[e][row] = k_mad(o < n_mixes ? run.q[i] : v[row][i], v[row][i], sum[e][row]);
       }
-      sum = g.simd_sum(sum);
-      if (g.lane == 0) to[o] = sum;
+    }
+    k_unroll for (int e = 0; e < kEach; e++) {
+      const int o = e * kSimds + int(g.simd);
+      if (o > n_mixes) continue;
+      k_unroll for (int row = 0; row < kRows; row++) {
+        const float all = g.simd_sum(sum[e][row]);
+        if (g.lane == 0 && row < n_rows)
+          partial[(int64_t(r0 + row) * slices + slice) * (n_mixes + 1) + o] = all;
+      }
     }
   }
 };
 
 // Second half: sums of the slices, gates, x = sum_h pre[h] X[h], and its norm. One group per row.
+// The streams are on their way while one simd makes the gates: a thread holds four columns of each.
 struct HcFinish {
-  k_value int kThreads = 512;
+  k_value int kThreads = 512, kHeld = 2, kMaxWidth = 4 * kHeld * kThreads;
   struct Shared {
     float part[32];
     float mixes[64];
@@ -206,12 +230,20 @@ struct HcFinish {
   k_device const float* X;
   k_device const float* norm;
   k_device float* gates;  // [n][n_mixes]
-  k_device float* x;      // [n][d]
+  k_device float* x;      // [n][d], d a multiple of 4, at most kMaxWidth
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int r = int(g.group), n = p.n_mixes;
+    const int r = int(g.group), n = p.n_mixes, d = int(p.d);
+    k_device const float* streams = X + int64_t(r) * p.n_hc * d;
+    Word4 held[kHeld][kMaxStreams];
+    k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int h = 0; h < kMaxStreams; h++) {
+      const int column = 4 * (i * kThreads + int(g.index));
+      if (h >= p.n_hc || column >= d) continue;
+      const Word4 four = k_load4(streams + h * d + column);
+      k_unroll for (int j = 0; j < 4; j++) held[i][h].v[j] = four.v[j];
+    }
     k_device const float* in = partial + int64_t(r) * slices * (n + 1);
-    for (int o = int(g.simd); o <= n; o += int(g.n_simds())) {
+    for (int o = int(g.simd); o <= n; o += kThreads / kSimd) {
       float sum = 0;
       for (int s = int(g.lane); s < slices; s += kSimd) sum += in[s * (n + 1) + o];
       sum = g.simd_sum(sum);
@@ -224,17 +256,20 @@ struct HcFinish {
     }
     g.barrier();
     for (int o = int(g.index); o < n; o += kThreads) gates[int64_t(r) * n + o] = sh->mixes[o];
-    k_device const float* streams = X + r * p.n_hc * p.d;
-    k_device float* out = x + r * p.d;
-    float squares = 0;
-    for (int i = int(g.index); i < p.d; i += kThreads) {
-      float sum = 0;
-      for (int h = 0; h < p.n_hc; h++) sum = k_mad(sh->mixes[h], streams[h * p.d + i], sum);
-      out[i] = sum;
-      squares = k_mad(sum, sum, squares);
+    float value[kHeld][4], squares = 0;
+    k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int j = 0; j < 4; j++) {
+      value[i][j] = 0;
+      k_unroll for (int h = 0; h < kMaxStreams; h++) if (h < p.n_hc) value[i][j] =
+          k_mad(sh->mixes[h], k_float(held[i][h].v[j]), value[i][j]);
+      if (4 * (i * kThreads + int(g.index)) < d) squares = k_mad(value[i][j], value[i][j], squares);
     }
     const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(p.d) + p.rms_eps);
-    for (int i = int(g.index); i < p.d; i += kThreads) out[i] = out[i] * scale * norm[i];
+    k_unroll for (int i = 0; i < kHeld; i++) {
+      const int column = 4 * (i * kThreads + int(g.index));
+      if (column >= d) continue;
+      k_unroll for (int j = 0; j < 4; j++) x[int64_t(r) * d + column + j] =
+          value[i][j] * scale * norm[column + j];
+    }
   }
 };
 

@@ -17,6 +17,7 @@ struct IndexScores {
   };
   Rows b;
   int n_heads, max_rows;
+  int spared;  // queries that see no more rows than this need no scores
   PagedView rows;
   k_device const float* q;  // [n][n_heads][kDim]
   k_device const float* w;  // [n][n_heads]
@@ -26,7 +27,7 @@ struct IndexScores {
     const int blocks = (max_rows + kThreads - 1) / kThreads, r = int(g.group) / blocks;
     const int c0 = int(g.group) % blocks * kThreads;
     const int visible = min_int((b.position[r] + 1) / 4, max_rows);
-    if (c0 >= visible) return;
+    if (c0 >= visible || visible <= spared) return;
     const int c = min_int(c0 + int(g.index), visible - 1);
     k_device const uint8_t* row = paged_at(rows, b.slot[r], c);
     float key[kDim];
@@ -64,6 +65,7 @@ k_fn uint32_t ordered_bits(float score) {
 // ids.
 struct TopK {
   k_value int kThreads = 512;
+  k_value int kBatch = 8;  // scores of a thread on their way together
   struct Shared {
     k_atomic count[256];
     uint32_t prefix, wanted;  // bits of the k-th value so far; how many of its equals are wanted
@@ -75,16 +77,27 @@ struct TopK {
   k_device int32_t* selected;    // [n][k]
   k_device int32_t* n_selected;  // [n]
 
+  // Scores of the ids first, first + step ..
+  k_call void load(k_device const float* score, int visible, int first, int step,
+                   k_private uint32_t (&bits)[kBatch]) k_const {
+    k_unroll for (int i = 0; i < kBatch; i++) bits[i] =
+        ordered_bits(score[min_int(first + i * step, visible - 1)]);
+  }
+
   // Adds one more byte of the k-th value.
   k_call void narrow(k_private const Group& g, k_shared Shared* sh, k_device const float* score,
                      int visible, int shift) k_const {
     for (int i = int(g.index); i < 256; i += kThreads) k_atomic_zero(&sh->count[i]);
     g.barrier();
     const uint32_t prefix = sh->prefix, wanted = sh->wanted;
-    for (int c = int(g.index); c < visible; c += kThreads) {
-      const uint32_t bits = ordered_bits(score[c]);
-      if (shift == 24 || bits >> (shift + 8) == prefix)
-        k_atomic_add(&sh->count[bits >> shift & 255u], 1u);
+    for (int c = int(g.index); c < visible; c += kBatch * kThreads) {
+      uint32_t bits[kBatch];
+      load(score, visible, c, kThreads, bits);
+      k_unroll for (int i = 0; i < kBatch; i++) {
+        if (c + i * kThreads >= visible) continue;
+        if (shift == 24 || bits[i] >> (shift + 8) == prefix)
+          k_atomic_add(&sh->count[bits[i] >> shift & 255u], 1u);
+      }
     }
     g.barrier();
     if (g.simd == 0) {  // lane l looks at values 255 - 8 l downwards
@@ -152,22 +165,30 @@ struct TopK {
     const int each = (visible + kThreads - 1) / kThreads, begin = int(g.index) * each;
     const int end = min_int(begin + each, visible);
     uint32_t greater = 0, equal = 0;
-    for (int c = begin; c < end; c++) {
-      const uint32_t bits = ordered_bits(score[c]);
-      greater += uint32_t(bits > limit);
-      equal += uint32_t(bits == limit);
+    for (int c = begin; c < end; c += kBatch) {
+      uint32_t bits[kBatch];
+      load(score, visible, c, 1, bits);
+      k_unroll for (int i = 0; i < kBatch; i++) {
+        if (c + i >= end) continue;
+        greater += uint32_t(bits[i] > limit);
+        equal += uint32_t(bits[i] == limit);
+      }
     }
     sh->greater[g.index] = greater;
     sh->equal[g.index] = equal;
     scan(g, sh);
     greater = sh->greater[g.index];
     equal = sh->equal[g.index];
-    for (int c = begin; c < end; c++) {
-      const uint32_t bits = ordered_bits(score[c]);
-      const bool takes = bits > limit || (bits == limit && equal < wanted);
-      if (takes) out[greater + (equal < wanted ? equal : wanted)] = c;
-      greater += uint32_t(bits > limit);
-      equal += uint32_t(bits == limit);
+    for (int c = begin; c < end; c += kBatch) {
+      uint32_t bits[kBatch];
+      load(score, visible, c, 1, bits);
+      k_unroll for (int i = 0; i < kBatch; i++) {
+        if (c + i >= end) continue;
+        const bool takes = bits[i] > limit || (bits[i] == limit && equal < wanted);
+        if (takes) out[greater + (equal < wanted ? equal : wanted)] = c + i;
+        greater += uint32_t(bits[i] > limit);
+        equal += uint32_t(bits[i] == limit);
+      }
     }
   }
 };

@@ -2,10 +2,15 @@
 // functions on Metal, and the tables by which a launch names its kernel (backend/gpu/kernel_id.h).
 #pragma once
 
+#include "kernels/attention_part.h"
 #include "kernels/attention_tile.h"
+#include "kernels/attention_wide.h"
+#include "kernels/dot_experts.h"
+#include "kernels/expert_tiles.h"
 #include "kernels/experts.h"
 #include "kernels/hyper_connection.h"
 #include "kernels/indexer.h"
+#include "kernels/indexer_tile.h"
 #include "kernels/kv_rows.h"
 #include "kernels/matvec.h"
 #include "kernels/rope.h"
@@ -24,13 +29,27 @@
   X(hidden_##suffix, ExpertHidden<Codec>)    \
   X(down_##suffix, ExpertDown<Codec>)
 
-// Matrix tiles need rows of whole tiles and take no f32, which stays exact.
-#define NW_TILE_KERNELS(X, suffix, Codec)         \
-  X(tile_##suffix, MatTile<Codec>)                \
-  X(hidden_tile_##suffix, ExpertHiddenTile<Codec>) \
-  X(down_tile_##suffix, ExpertDownTile<Codec>)
+// Integer products of few rows; the second number is outputs of a simd.
+#define NW_DOT_KERNELS(X, suffix, Codec)  \
+  X(dot1x1_##suffix, DotVec<Codec, 1, 1>) \
+  X(dot1x2_##suffix, DotVec<Codec, 1, 2>) \
+  X(dot1x4_##suffix, DotVec<Codec, 1, 4>) \
+  X(dot4x2_##suffix, DotVec<Codec, 4, 2>) \
+  X(dot_hidden_##suffix, DotHidden<Codec, NoCodec>) \
+  X(dot_down_##suffix, DotDown<Codec, NoCodec>) \
+  X(moe_hidden_##suffix, DotHidden<Codec, CodecQ8_0>) \
+  X(moe_down_##suffix, DotDown<Codec, CodecQ8_0>)
 
-// Three parts, so that they can be compiled side by side.
+// Matrix tiles, of many rows and of few, need rows of kTileWidth and take no f32, which stays exact.
+#define NW_TILE_KERNELS(X, suffix, Codec)                                 \
+  X(tile_##suffix, MatTile<Codec, kTileTokens>)                           \
+  X(hidden_tile_##suffix, ExpertHiddenTile<Codec, kTileTokens>)           \
+  X(down_tile_##suffix, ExpertDownTile<Codec, kTileTokens>)               \
+  X(few_tile_##suffix, MatTile<Codec, kFewTileTokens>)                    \
+  X(few_hidden_tile_##suffix, ExpertHiddenTile<Codec, kFewTileTokens>)    \
+  X(few_down_tile_##suffix, ExpertDownTile<Codec, kFewTileTokens>)
+
+// Four parts, so that they can be compiled side by side.
 #define NW_KERNELS_MATRIX(X)                    \
   NW_MATRIX_KERNELS(X, f32, CodecF32)           \
   NW_MATRIX_KERNELS(X, f16, CodecF16)           \
@@ -44,6 +63,13 @@
   NW_MATRIX_KERNELS(X, iq2_xxs, CodecIQ2_XXS)   \
   NW_MATRIX_KERNELS(X, mxfp4, CodecMXFP4)
 
+#define NW_KERNELS_DOT(X)               \
+  NW_DOT_KERNELS(X, q8_0, CodecQ8_0)    \
+  NW_DOT_KERNELS(X, q4_k, CodecQ4_K)    \
+  NW_DOT_KERNELS(X, q2_k, CodecQ2_K)    \
+  NW_DOT_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
+  NW_DOT_KERNELS(X, mxfp4, CodecMXFP4)
+
 #define NW_KERNELS_TILE(X)                   \
   NW_TILE_KERNELS(X, f16, CodecF16)          \
   NW_TILE_KERNELS(X, bf16, CodecBF16)        \
@@ -53,10 +79,21 @@
   NW_TILE_KERNELS(X, iq2_xxs, CodecIQ2_XXS)  \
   NW_TILE_KERNELS(X, mxfp4, CodecMXFP4)
 
+// Kernels that need more shared memory than AMD's and Apple's GPUs have.
+#if defined(__HIPCC__) || defined(__METAL_VERSION__)
+#define NW_KERNELS_WIDE(X)
+#else
+#define NW_KERNELS_WIDE(X) X(attention_wide, AttentionWide)
+#endif
+
 #define NW_KERNELS_OTHER(X)                   \
-  X(hc_mix_f32, HcMix<CodecF32>)              \
-  X(hc_mix_f16, HcMix<CodecF16>)              \
-  X(hc_mix_bf16, HcMix<CodecBF16>)            \
+  X(halves, Halves)                           \
+  X(hc_mix1_f32, HcMix<CodecF32, 1>) \
+  X(hc_mix4_f32, HcMix<CodecF32, 4>) \
+  X(hc_mix1_f16, HcMix<CodecF16, 1>) \
+  X(hc_mix4_f16, HcMix<CodecF16, 4>) \
+  X(hc_mix1_bf16, HcMix<CodecBF16, 1>) \
+  X(hc_mix4_bf16, HcMix<CodecBF16, 4>) \
   X(hc_finish, HcFinish)                      \
   X(hc_gates, HcGates)                        \
   X(hc_sum, HcSum)                            \
@@ -77,17 +114,26 @@
   X(index_scores_32, IndexScores<32>)         \
   X(index_scores_64, IndexScores<64>)         \
   X(index_scores_128, IndexScores<128>)       \
+  X(index_tile_16_1, IndexTile<1, 1>)         \
+  X(index_tile_16_4, IndexTile<1, 4>)         \
+  X(index_tile_64_1, IndexTile<4, 1>)         \
+  X(index_tile_64_4, IndexTile<4, 4>)         \
   X(top_k, TopK)                              \
   X(attention_128, Attention<1, false>)       \
   X(attention_512, Attention<4, false>)       \
   X(attention_split_128, Attention<1, true>)  \
   X(attention_split_512, Attention<4, true>)  \
   X(attention_join, AttentionJoin)            \
+  X(attention_part_128, AttentionPart<1>) \
+  X(attention_part_512, AttentionPart<4>) \
+  X(attention_merge, AttentionMerge) \
   X(attention_tile_128, AttentionTile<1>)     \
   X(attention_tile_512, AttentionTile<4>)     \
   X(route, Route)                             \
   X(expert_sort, ExpertSort)                  \
-  X(expert_sum, ExpertSum)
+  X(expert_sum, ExpertSum)                    \
+  NW_KERNELS_WIDE(X)
 
-#define NW_KERNELS(X) NW_KERNELS_MATRIX(X) NW_KERNELS_TILE(X) NW_KERNELS_OTHER(X)
+#define NW_KERNELS(X) \
+  NW_KERNELS_MATRIX(X) NW_KERNELS_DOT(X) NW_KERNELS_TILE(X) NW_KERNELS_OTHER(X)
 // clang-format on

@@ -13,81 +13,129 @@ k_fn Matrix expert_of(k_private const Matrix& w, int e) {
   return {w.data + int64_t(e) * w.expert_stride, w.n_in, w.n_out, w.expert_stride};
 }
 
-// acc[r][c] += w[r] row[r] . x_c over this lane's units, where x_c = x + min(c, n - 1) * x_stride.
+// acc[r][c] += one unit of w[r] row[r] . x_c, where x_c = x + min(c, n - 1) * x_stride.
 template <class C, int R, int N>
-k_fn void accumulate(k_private const Group& g, k_shared const typename C::Table* table,
-                     k_private const Matrix* w, k_private const int64_t* row,
-                     k_device const float* x, int64_t x_stride, int n,
-                     k_private float (&acc)[R][N]) {
-  const int units = int(w[0].n_in) / C::kUnit;
-  for (int u = int(g.lane); u < units; u += kSimd) {
-    typename C::Raw raw[R];
-    for (int r = 0; r < R; r++) C::load(w[r], row[r], u, raw[r]);
-    for (int s = 0; s < C::kRuns; s++) {
-      Run run[R];
-      for (int r = 0; r < R; r++) C::run(raw[r], s, table, run[r]);
-      const int column = C::column(u, s);
-      for (int c = 0; c < N; c++) {
-        k_device const float* xc = x + (c < n ? c : n - 1) * x_stride + column;
-        float part[R], sum = 0;
-        for (int r = 0; r < R; r++) part[r] = 0;
-        if (C::kRun == 1) {
-          for (int r = 0; r < R; r++) part[r] = run[r].q[0] * xc[0];
-        } else {
-          for (int i = 0; i < C::kRun; i += 4) {
-            const Word4 v = k_load4(xc + i);
-            for (int j = 0; j < 4; j++) {
-              const float xj = k_float(v.v[j]);
-              for (int r = 0; r < R; r++) part[r] = k_mad(run[r].q[i + j], xj, part[r]);
-              if (C::kHasMinus) sum += xj;
-            }
+k_fn void multiply_unit(k_shared const typename C::Table* table,
+                        k_private const typename C::Raw (&raw)[R], int u, k_device const float* x,
+                        int64_t x_stride, int n, k_private float (&acc)[R][N]) {
+  for (int s = 0; s < C::kRuns; s++) {
+    Run run[R];
+    for (int r = 0; r < R; r++) C::run(raw[r], s, table, run[r]);
+    const int column = C::column(u, s);
+    for (int c = 0; c < N; c++) {
+      k_device const float* xc = x + (c < n ? c : n - 1) * x_stride + column;
+      float part[R], sum = 0;
+      for (int r = 0; r < R; r++) part[r] = 0;
+      if (C::kRun == 1) {
+        for (int r = 0; r < R; r++) part[r] = run[r].q[0] * xc[0];
+      } else {
+        for (int i = 0; i < C::kRun; i += 4) {
+          const Word4 v = k_load4(xc + i);
+          for (int j = 0; j < 4; j++) {
+            const float xj = k_float(v.v[j]);
+            for (int r = 0; r < R; r++) part[r] = k_mad(run[r].q[i + j], xj, part[r]);
+            if (C::kHasMinus) sum += xj;
           }
         }
-        for (int r = 0; r < R; r++) {
-          acc[r][c] = C::kScaled ? k_mad(run[r].scale, part[r], acc[r][c]) : acc[r][c] + part[r];
-          if (C::kHasMinus) acc[r][c] = k_mad(-run[r].minus, sum, acc[r][c]);
-        }
+      }
+      for (int r = 0; r < R; r++) {
+        acc[r][c] = C::kScaled ? k_mad(run[r].scale, part[r], acc[r][c]) : acc[r][c] + part[r];
+        if (C::kHasMinus) acc[r][c] = k_mad(-run[r].minus, sum, acc[r][c]);
       }
     }
   }
 }
 
+// Units of a row that a lane loads before it uses the first: what is on the way hides the memory's
+// latency.
+template <class C, int R>
+struct Ahead {
+  k_value int kWords = int(sizeof(typename C::Raw) / 4) * R;
+  k_value int kUnits = kWords <= 4 ? 8 : kWords <= 10 ? 4 : kWords <= 20 ? 2 : 1;
+};
+
+// This lane's units of the rows.
+template <class C, int R, int N>
+k_fn void accumulate(k_private const Group& g, k_shared const typename C::Table* table,
+                     k_private const Matrix* w, k_private const int64_t* row,
+                     k_device const float* x, int64_t x_stride, int n,
+                     k_private float (&acc)[R][N]) {
+  const int kUnits = Ahead<C, R>::kUnits, units = int(w[0].n_in) / C::kUnit;
+  for (int u = int(g.lane); u < units; u += kUnits * kSimd) {
+    typename C::Raw raw[kUnits][R];
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + i * kSimd < units)
+        k_unroll for (int r = 0; r < R; r++) C::load(w[r], row[r], u + i * kSimd, raw[i][r]);
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + i * kSimd < units)
+        multiply_unit<C, R, N>(table, raw[i], u + i * kSimd, x, x_stride, n, acc);
+  }
+}
+
 k_value int kMaxProducts = 8;
+
+// Matrices whose products one launch computes, each cut into tiles of outputs.
+struct ProductList {
+  Matrix matrices[kMaxProducts];
+  k_device float* outputs[kMaxProducts];  // [n][n_out] each
+  int n_tiles[kMaxProducts];              // 0: not there
+
+  k_call int all_tiles() k_const {
+    int all = 0;
+    k_unroll for (int i = 0; i < kMaxProducts; i++) all += n_tiles[i];
+    return all;
+  }
+
+  // The matrix of a tile and the tile's number in it. Without an index that varies: the arguments
+  // stay where they are.
+  k_call int find(int tile, k_private Matrix* w) k_const {
+    int before = 0, first = 0;
+    *w = matrices[0];
+    k_unroll for (int i = 1; i < kMaxProducts; i++) {
+      before += n_tiles[i - 1];
+      if (tile >= before && n_tiles[i] > 0) {
+        *w = matrices[i];
+        first = before;
+      }
+    }
+    return tile - first;
+  }
+  k_call k_device float* output(int tile) k_const {
+    k_device float* y = outputs[0];
+    int before = 0;
+    k_unroll for (int i = 1; i < kMaxProducts; i++) {
+      before += n_tiles[i - 1];
+      if (tile >= before && n_tiles[i] > 0) y = outputs[i];
+    }
+    return y;
+  }
+};
 
 // Several matrices of one type and width take the same x, or one matrix is cut: its outputs into
 // n_groups equal parts, of which part i sees inputs [i * n_in, (i + 1) * n_in) of x.
 template <class C, int kCols>
 struct MatVec {
-  k_value int kThreads = 128, kOutputs = 4;  // outputs of a group: one per simd
+  k_value int kThreads = 128, kRows = kCols, kOutputs = 4;  // of a group: one output per simd
   struct Shared {
     typename C::Table table;
   };
-  Matrix matrices[kMaxProducts];
-  k_device float* outputs[kMaxProducts];  // [n][n_out] each
-  int n_tiles[kMaxProducts];              // groups of threads that each takes; 0: not there
-  int n_groups, n;                        // n rows of x
-  int add;                                // y += instead of y =
-  k_device const float* x;                // [n][n_groups * n_in]
+  ProductList list;
+  int n_groups, n;          // n rows of x
+  int add;                  // y += instead of y =
+  k_device const float* x;  // [n][n_groups * n_in]
+
+  k_call void ahead(k_private const Group& g) k_const {
+    Matrix w;
+    const int tile = list.find(int(g.group) % list.all_tiles(), &w);
+    const int64_t per_group = w.n_out / n_groups, tiles = (per_group + kOutputs - 1) / kOutputs;
+    const int64_t row = tile / tiles * per_group + tile % tiles * kOutputs, rest = w.n_out - row;
+    prefetch_rows<C>(g, w, row, rest < kOutputs ? rest : kOutputs);
+  }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     load_table(g, &sh->table);
-    int all_tiles = 0;
-    k_unroll for (int i = 0; i < kMaxProducts; i++) all_tiles += n_tiles[i];
-    int tile = int(g.group) % all_tiles;
-    const int c0 = int(g.group) / all_tiles * kCols;
-    // Without an index that varies: the arguments stay where they are.
-    Matrix w = matrices[0];
-    k_device float* y = outputs[0];
-    int before = 0, first = 0;
-    k_unroll for (int i = 1; i < kMaxProducts; i++) {
-      before += n_tiles[i - 1];
-      if (tile >= before && n_tiles[i] > 0) {
-        w = matrices[i];
-        y = outputs[i];
-        first = before;
-      }
-    }
-    tile -= first;
+    const int all = list.all_tiles(), c0 = int(g.group) / all * kCols;
+    Matrix w;
+    const int tile = list.find(int(g.group) % all, &w);
+    k_device float* y = list.output(int(g.group) % all);
     const int64_t per_group = w.n_out / n_groups;
     const int tiles = int((per_group + kOutputs - 1) / kOutputs), part = tile / tiles;
     const int64_t o = int64_t(tile % tiles) * kOutputs + g.simd;

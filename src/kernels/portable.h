@@ -16,19 +16,33 @@
 //     }
 //   };
 //
-// and one line in kernel_list.h makes its entry points. The names, all of them:
+// and one line in kernel_list.h makes its entry points. kResident, where a kernel has it, is the
+// number of groups that a multiprocessor should hold at once. The names, all of them:
 //
 //   memory     k_device, k_shared, k_private (address spaces of pointers), k_table (constant
 //   tables) functions  k_fn (free), k_fn_member (static member), k_call ... k_const (other members)
 //   constants  k_value; k_unroll before a loop of constant length
 //   Group      group, index, size, lane, simd, barrier(), simd_barrier(), simd_sum(float),
 //              simd_max(uint32_t), simd_shuffle(x, lane), n_simds(), mma and fragments (below)
-//   numbers    k_float(bits), k_bits(float), k_f16_to_f32, k_f32_to_f16, k_unpack_s8, k_unpack_u8
-//   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs
-//   loads      k_load4 (16 aligned bytes), Word4
+//   numbers    k_float(bits), k_bits(float), k_f16_to_f32, k_f32_to_f16, k_unpack_s8,
+//              k_round (nearest even)
+//   bytes      k_permute (bytes chosen by nibbles), k_dot4, k_dot4u (four products, summed)
+//   half pairs k_half2_add, k_half2_mul, k_half2_fma (one rounding each, subnormals kept, the low
+//              half of a word first), k_half2 (two floats rounded)
+//   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs,
+//              k_reciprocal (good to two units in the last place)
+//   loads      k_load4, k_store4 (16 aligned bytes), Word4; k_prefetch (asks for a line of memory)
+//   copies     copy_async: 16 aligned bytes into shared memory, copy_row: a row of bytes; there
+//   after
+//              this thread's copy_wait and a barrier
 //   atomics    k_atomic, k_atomic_zero, k_atomic_add, k_atomic_get: counters in shared memory
 //   matrices   FragA, FragB, FragC; load_a, load_b, load_b_across, store_c, clear, scale_rows, mma:
-//              16 x 8 += 16 x 16 times 16 x 8
+//              16 x 8 += 16 x 16 times 16 x 8; load_b_pair, load_b_across_pair (two neighbours in
+//              n); FragRows: a value for every row of a FragC; load_rows, add_relu,
+//              store_column_sums
+//
+// A kernel may have a member ahead(g), which asks for weights before the launch in front is done:
+// it must not read what another kernel writes.
 //
 // No lambdas, recursion, virtuals, doubles or function pointers: MSL has none of them. Expressions
 // are never contracted; k_mad says where a fused multiply-add is welcome. Reductions run in a fixed

@@ -17,13 +17,30 @@
 #define k_value static constexpr
 #define k_unroll _Pragma("unroll")
 
-// Stands in namespace narwhal::kernels; extern "C" keeps the name plain.
-#define K_ENTRY(name, ...)                                                                   \
-  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::kThreads)                        \
-      nw_##name(const __grid_constant__ __VA_ARGS__ k) {                                     \
-    __shared__ __align__(16) unsigned char shared[sizeof(typename __VA_ARGS__::Shared)];     \
-    const Group g{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5}; \
-    k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(shared));                           \
+// From 9.0 on a kernel may be started before the one in front of it is done (cuda_queue.cc): it
+// lets its own successor start, asks for its weights, then waits for all results of its
+// predecessor.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define K_IN_TURN()                                    \
+  do {                                                 \
+    asm volatile("griddepcontrol.launch_dependents;"); \
+    ask_ahead(k, g);                                   \
+    asm volatile("griddepcontrol.wait;" ::: "memory"); \
+  } while (false)
+#else
+#define K_IN_TURN()
+#endif
+
+// Stands in namespace narwhal::kernels; extern "C" keeps the name plain. The launch gives the
+// shared memory: more than 48 KiB cannot be declared. A kernel with kResident leaves registers for
+// so many groups on a multiprocessor.
+#define K_ENTRY(name, ...)                                                                     \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::kThreads, resident<__VA_ARGS__>()) \
+      nw_##name(const __grid_constant__ __VA_ARGS__ k) {                                       \
+    extern __shared__ __align__(16) unsigned char nw_shared[];                                 \
+    const Group g{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5};   \
+    K_IN_TURN();                                                                               \
+    k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                          \
   }
 
 #include "kernels/portable_threads.h"
@@ -31,22 +48,63 @@
 namespace narwhal {
 namespace kernels {
 
+template <class K>
+constexpr int resident() {
+  if constexpr (requires { K::kResident; })
+    return K::kResident;
+  else
+    return 0;
+}
+
 k_fn float k_f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 k_fn uint16_t k_f32_to_f16(float x) { return __half_as_ushort(__float2half_rn(x)); }
 
 // A byte b placed in the last byte of 2^23 reads as 2^23 + b: one permutation and one subtraction
 // instead of the slow conversion instruction.
-k_fn void k_unpack_u8(uint32_t w, float* out) {
-#pragma unroll
-  for (int i = 0; i < 4; i++)
-    out[i] = __uint_as_float(__byte_perm(w, 0x4B000000u, 0x7540u + i)) - 8388608.0f;
-}
 k_fn void k_unpack_s8(uint32_t w, float* out) {
   w ^= 0x80808080u;
 #pragma unroll
   for (int i = 0; i < 4; i++)
     out[i] = __uint_as_float(__byte_perm(w, 0x4B000000u, 0x7540u + i)) - 8388736.0f;
 }
+
+// Byte i of the result is the byte of {low, high} that nibble i of the selector names.
+k_fn uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
+  return __byte_perm(low, high, selector);
+}
+// sum + a . b over four bytes; of b unsigned ones in k_dot4u.
+k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
+  return __dp4a(static_cast<int>(a), static_cast<int>(b), sum);
+}
+k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
+  int out;
+  asm("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(sum));
+  return out;
+}
+
+k_fn void k_prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+k_fn float k_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#define NW_HALF2(op, ...)            \
+  uint32_t out;                      \
+  asm(op : "=r"(out) : __VA_ARGS__); \
+  return out
+k_fn uint32_t k_half2_add(uint32_t a, uint32_t b) {
+  NW_HALF2("add.rn.f16x2 %0, %1, %2;", "r"(a), "r"(b));
+}
+k_fn uint32_t k_half2_mul(uint32_t a, uint32_t b) {
+  NW_HALF2("mul.rn.f16x2 %0, %1, %2;", "r"(a), "r"(b));
+}
+k_fn uint32_t k_half2_fma(uint32_t a, uint32_t b, uint32_t c) {
+  NW_HALF2("fma.rn.f16x2 %0, %1, %2, %3;", "r"(a), "r"(b), "r"(c));
+}
+k_fn uint32_t k_half2(float low, float high) {
+  NW_HALF2("cvt.rn.f16x2.f32 %0, %1, %2;", "f"(high), "f"(low));
+}
+#undef NW_HALF2
 
 struct Group {
   unsigned group, index, size, lane, simd;
@@ -67,6 +125,12 @@ struct Group {
     return __shfl_sync(0xffffffffu, x, static_cast<int>(from));
   }
 
+  __device__ void copy_async(uint16_t* to, const void* from) const {
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  }
+  __device__ void copy_wait() const { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
   __device__ void load_a(FragA& a, const uint16_t* p, int stride) const {
     const uint16_t* at = p + (lane & 15) * stride + (lane >> 4) * 8;
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
@@ -83,6 +147,15 @@ struct Group {
                  : "r"(address)
                  : "memory");
   }
+  // b[0] from rows 0 to 7 of p, b[1] from the next eight.
+  __device__ void load_b_pair(FragB* b, const uint16_t* p, int stride) const {
+    const uint16_t* at = p + ((lane & 7) + (lane >> 4) * 8) * stride + (lane >> 3 & 1) * 8;
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(b[0].r[0]), "=r"(b[0].r[1]), "=r"(b[1].r[0]), "=r"(b[1].r[1])
+                 : "r"(address)
+                 : "memory");
+  }
   // As load_b, but row k of p is row k of the tile.
   __device__ void load_b_across(FragB& b, const uint16_t* p, int stride) const {
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(p + (lane & 15) * stride));
@@ -90,6 +163,29 @@ struct Group {
                  : "=r"(b.r[0]), "=r"(b.r[1])
                  : "r"(address)
                  : "memory");
+  }
+  // load_b of 16 rows of p: columns 0 .. 7 and 8 .. 15 of a tile twice as wide.
+  __device__ void load_b_across_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
+    const uint16_t* at = p + (lane & 15) * stride + (lane >> 4) * 8;
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(b0.r[0]), "=r"(b0.r[1]), "=r"(b1.r[0]), "=r"(b1.r[1])
+                 : "r"(address)
+                 : "memory");
+  }
+  // The simd copies n_bytes from any address to `to + (address mod 16)`, and gives that offset.
+  // `to` is aligned to 16 bytes and has room for n_bytes + 30; bytes beside the row that share 16
+  // aligned bytes with it may come along. They are there after copy_wait, for other lanes after a
+  // barrier that follows.
+  __device__ int copy_row(uint8_t* to, const uint8_t* from, int n_bytes) const {
+    const auto skip = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
+    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    for (int i = 16 * static_cast<int>(lane); i < skip + n_bytes; i += 16 * 32)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+                   :
+                   : "r"(address + i), "l"(from - skip + i)
+                   : "memory");
+    return skip;
   }
   __device__ void store_c(const FragC& c, float* p, int stride) const {
     float* at = p + (lane >> 2) * stride + 2 * (lane & 3);
@@ -106,6 +202,35 @@ struct Group {
     c.r[2] *= high;
     c.r[3] *= high;
   }
+
+  // The values of a column of 16, by row of a FragC.
+  __device__ void load_rows(FragRows& rows, const float* p) const {
+    rows.v[0] = p[lane / 4];
+    rows.v[1] = p[lane / 4 + 8];
+  }
+  __device__ void scale_rows(FragC& c, const FragRows& rows) const {
+    c.r[0] *= rows.v[0];
+    c.r[1] *= rows.v[0];
+    c.r[2] *= rows.v[1];
+    c.r[3] *= rows.v[1];
+  }
+  // sum += rows * max(c, 0)
+  __device__ void add_relu(FragC& sum, const FragC& c, const FragRows& rows) const {
+    k_unroll for (int i = 0; i < 4; i++) sum.r[i] =
+        fmaf(rows.v[i / 2], fmaxf(c.r[i], 0.0f), sum.r[i]);
+  }
+  // p[0 .. 7] = the sums of the columns; lanes 0 to 3 write.
+  __device__ void store_column_sums(const FragC& c, float* p) const {
+    float even = c.r[0] + c.r[2], odd = c.r[1] + c.r[3];
+    k_unroll for (int m = 4; m < 32; m *= 2) {
+      even += __shfl_xor_sync(0xffffffffu, even, m);
+      odd += __shfl_xor_sync(0xffffffffu, odd, m);
+    }
+    if (lane < 4) {
+      p[2 * lane] = even;
+      p[2 * lane + 1] = odd;
+    }
+  }
   __device__ void clear(FragC& c) const { c.r[0] = c.r[1] = c.r[2] = c.r[3] = 0; }
   __device__ void mma(FragC& c, const FragA& a, const FragB& b) const {
     asm volatile(
@@ -115,6 +240,11 @@ struct Group {
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
   }
 };
+
+template <class K>
+k_fn void ask_ahead(const K& kernel, const Group& g) {
+  if constexpr (requires { kernel.ahead(g); }) kernel.ahead(g);
+}
 
 }  // namespace kernels
 }  // namespace narwhal

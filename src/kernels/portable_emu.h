@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #define k_device
 #define k_shared
@@ -25,11 +26,24 @@ void simd_barrier(Machine& m);
 // Every lane of the simd gives a value and gets to see all 32; valid until its next exchange.
 const uint32_t* exchange(Machine& m, uint32_t value);
 const uint32_t* exchange_many(Machine& m, const uint32_t* values, int n);  // [32][n]
+
+// Copies that a thread has begun. They are made when it waits for them, so one that is not waited
+// for shows as memory that was never written.
+struct Copies {
+  static constexpr int kMost = 16;
+  void* to[kMost];
+  const void* from[kMost];
+  int n_bytes[kMost];
+  int n;
+};
+Copies& copies(Machine& m);
 }  // namespace emu
 
 namespace kernels {
 
-k_value int kTileTokens = 64;  // rows of a matrix tile (tile.h)
+k_value bool kLargeShared = true;  // 48 KiB of shared memory for a group, else 32
+// Rows of a matrix tile (tile.h), where there are many rows and where few.
+k_value int kTileTokens = 128, kFewTileTokens = 64;
 
 inline float k_float(uint32_t bits) {
   float f;
@@ -56,6 +70,9 @@ inline Word4 k_load4(const void* p) {
   std::memcpy(&w, __builtin_assume_aligned(p, 16), 16);
   return w;
 }
+inline void k_store4(void* p, const Word4& w) {
+  std::memcpy(__builtin_assume_aligned(p, 16), &w, 16);
+}
 
 inline float k_f16_to_f32(uint16_t h) {
   const uint32_t magnitude = h & 0x7fffu, sign = uint32_t(h & 0x8000u) << 16;
@@ -71,11 +88,49 @@ inline uint16_t k_f32_to_f16(float x) {  // nearest, ties to even
     return uint16_t(sign | (k_bits(k_float(magnitude) + 0.5f) - 0x3f000000u));
   return uint16_t(sign | (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
 }
+inline uint32_t k_half2(float low, float high) {
+  return uint32_t(k_f32_to_f16(low)) | uint32_t(k_f32_to_f16(high)) << 16;
+}
+// a b + c rounded once: the sum of a product of halves and a half fits a double, but for digits far
+// below; rounded to odd on the way, a float keeps what the last rounding needs.
+inline uint16_t half_fma(uint16_t a, uint16_t b, uint16_t c) {
+  const double sum = double(k_f16_to_f32(a)) * k_f16_to_f32(b) + k_f16_to_f32(c);
+  const float near = static_cast<float>(sum);
+  uint32_t bits = k_bits(near);
+  if (std::fabs(near) <= std::numeric_limits<float>::max() && near != sum)
+    bits = (std::fabs(double(near)) > std::fabs(sum) ? bits - 1 : bits) | 1u;
+  return k_f32_to_f16(k_float(bits));
+}
+inline uint32_t k_half2_fma(uint32_t a, uint32_t b, uint32_t c) {
+  return uint32_t(half_fma(uint16_t(a), uint16_t(b), uint16_t(c))) |
+         uint32_t(half_fma(uint16_t(a >> 16), uint16_t(b >> 16), uint16_t(c >> 16))) << 16;
+}
+inline uint32_t k_half2_add(uint32_t a, uint32_t b) { return k_half2_fma(a, 0x3c003c00u, b); }
+inline uint32_t k_half2_mul(uint32_t a, uint32_t b) {  // floats hold products of halves
+  return k_half2(k_f16_to_f32(uint16_t(a)) * k_f16_to_f32(uint16_t(b)),
+                 k_f16_to_f32(uint16_t(a >> 16)) * k_f16_to_f32(uint16_t(b >> 16)));
+}
 inline void k_unpack_s8(uint32_t w, float* out) {
   for (int i = 0; i < 4; i++) out[i] = static_cast<float>(static_cast<int8_t>(w >> 8 * i));
 }
-inline void k_unpack_u8(uint32_t w, float* out) {
-  for (int i = 0; i < 4; i++) out[i] = static_cast<float>(static_cast<uint8_t>(w >> 8 * i));
+inline int k_round(float x) { return static_cast<int>(std::lrint(x)); }
+inline void k_prefetch(const void*) {}
+inline float k_reciprocal(float x) { return 1.0f / x; }
+inline int k_dot4(uint32_t a, uint32_t b, int sum) {
+  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
+  return sum;
+}
+inline int k_dot4u(uint32_t a, uint32_t b, int sum) {
+  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(uint8_t(b >> 8 * i));
+  return sum;
+}
+inline uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
+  uint32_t out = 0;
+  for (int i = 0; i < 4; i++) {
+    const uint32_t from = selector >> 4 * i & 7u;
+    out |= ((from < 4u ? low : high) >> 8 * (from & 3u) & 255u) << 8 * i;
+  }
+  return out;
 }
 
 using k_atomic = uint32_t;
@@ -94,6 +149,9 @@ struct FragB {
 };
 struct FragC {
   float r[4];
+};
+struct FragRows {
+  float v[2];
 };
 
 struct Group {
@@ -123,6 +181,23 @@ struct Group {
     return k_float(emu::exchange(*machine, k_bits(x))[from & 31]);
   }
 
+  void copy_later(void* to, const void* from, int n_bytes) const {
+    emu::Copies& c = emu::copies(*machine);
+    if (c.n == emu::Copies::kMost) copy_wait();  // any may come early
+    c.to[c.n] = to;
+    c.from[c.n] = from;
+    c.n_bytes[c.n++] = n_bytes;
+  }
+  void copy_async(uint16_t* to, const void* from) const {
+    copy_later(__builtin_assume_aligned(to, 16), __builtin_assume_aligned(from, 16), 16);
+  }
+  void copy_wait() const {
+    emu::Copies& c = emu::copies(*machine);
+    for (int i = 0; i < c.n; i++)
+      std::memcpy(c.to[i], c.from[i], static_cast<size_t>(c.n_bytes[i]));
+    c.n = 0;
+  }
+
   // Lane l holds rows l / 4 and l / 4 + 8 and, of each half of the columns, the pair at 2 (l % 4).
   void load_a(FragA& a, const uint16_t* p, int stride) const {
     const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
@@ -136,11 +211,26 @@ struct Group {
     std::memcpy(&b.r[0], at, 4);
     std::memcpy(&b.r[1], at + 8, 4);
   }
+  // b[0] from rows 0 to 7 of p, b[1] from the next eight.
+  void load_b_pair(FragB* b, const uint16_t* p, int stride) const {
+    load_b(b[0], p, stride);
+    load_b(b[1], p + 8 * stride, stride);
+  }
   // As load_b, but row k of p is row k of the tile.
   void load_b_across(FragB& b, const uint16_t* p, int stride) const {
     const uint16_t* at = p + 2 * (lane % 4) * stride + lane / 4;
     for (int half = 0; half < 2; half++, at += 8 * stride)
       b.r[half] = uint32_t(at[0]) | uint32_t(at[stride]) << 16;
+  }
+  void load_b_across_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
+    load_b_across(b0, p, stride);
+    load_b_across(b1, p + 8, stride);
+  }
+  int copy_row(uint8_t* to, const uint8_t* from, int n_bytes) const {
+    const auto skip = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
+    for (int i = 16 * static_cast<int>(lane); i < n_bytes; i += 16 * 32)
+      copy_later(to + skip + i, from + i, n_bytes - i < 16 ? n_bytes - i : 16);
+    return skip;
   }
   void store_c(const FragC& c, float* p, int stride) const {
     float* at = p + lane / 4 * stride + 2 * (lane % 4);
@@ -156,6 +246,33 @@ struct Group {
     c.r[1] *= low;
     c.r[2] *= high;
     c.r[3] *= high;
+  }
+
+  // The values of a column of 16, by row of a FragC.
+  void load_rows(FragRows& rows, const float* p) const {
+    rows.v[0] = p[lane / 4];
+    rows.v[1] = p[lane / 4 + 8];
+  }
+  void scale_rows(FragC& c, const FragRows& rows) const {
+    c.r[0] *= rows.v[0];
+    c.r[1] *= rows.v[0];
+    c.r[2] *= rows.v[1];
+    c.r[3] *= rows.v[1];
+  }
+  // sum += rows * max(c, 0)
+  void add_relu(FragC& sum, const FragC& c, const FragRows& rows) const {
+    for (int i = 0; i < 4; i++)
+      sum.r[i] = k_mad(rows.v[i / 2], (c.r[i] > 0 ? c.r[i] : 0.0f), sum.r[i]);
+  }
+  void store_column_sums(const FragC& c, float* p) const {
+    const uint32_t mine[2] = {k_bits(c.r[0] + c.r[2]), k_bits(c.r[1] + c.r[3])};
+    const uint32_t* all = emu::exchange_many(*machine, mine, 2);
+    if (lane >= 8) return;
+    float t[8];
+    for (unsigned i = 0; i < 8; i++) t[i] = k_float(all[(4 * i + lane / 2) * 2 + lane % 2]);
+    for (int m = 1; m < 8; m *= 2)
+      for (int i = 0; i < 8; i += 2 * m) t[i] += t[i + m];
+    p[lane] = t[0];
   }
   void clear(FragC& c) const {
     for (float& x : c.r) x = 0;

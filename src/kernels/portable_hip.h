@@ -16,13 +16,15 @@
 #define k_value static constexpr
 #define k_unroll _Pragma("unroll")
 
+// The launch gives the shared memory.
 #define K_ENTRY(name, ...)                                                                   \
   extern "C" __global__ void                                                                 \
       __attribute__((amdgpu_flat_work_group_size(1, (__VA_ARGS__::kThreads))))               \
       nw_##name(const __VA_ARGS__ k) {                                                       \
-    __shared__ __align__(16) unsigned char shared[sizeof(typename __VA_ARGS__::Shared)];     \
+    static_assert(sizeof(typename __VA_ARGS__::Shared) <= 65536);                            \
+    extern __shared__ __align__(16) unsigned char nw_shared[];                               \
     const Group g{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5}; \
-    k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(shared));                           \
+    k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                        \
   }
 
 #include "kernels/portable_threads.h"
@@ -32,11 +34,48 @@ namespace kernels {
 
 k_fn float k_f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 k_fn uint16_t k_f32_to_f16(float x) { return __half_as_ushort(__float2half(x)); }
-k_fn void k_unpack_u8(uint32_t w, float* out) {
-  for (int i = 0; i < 4; i++) out[i] = float(uint8_t(w >> 8 * i));  // v_cvt_f32_ubyte
-}
 k_fn void k_unpack_s8(uint32_t w, float* out) {
   for (int i = 0; i < 4; i++) out[i] = float(int8_t(w >> 8 * i));
+}
+
+k_fn void k_prefetch(const void*) {}
+k_fn float k_reciprocal(float x) { return 1.0f / x; }
+k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
+  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
+  return sum;
+}
+k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
+  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(uint8_t(b >> 8 * i));
+  return sum;
+}
+k_fn uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
+  uint32_t out = 0;
+  for (int i = 0; i < 4; i++) {
+    const uint32_t from = selector >> 4 * i & 7u;
+    out |= ((from < 4u ? low : high) >> 8 * (from & 3u) & 255u) << 8 * i;
+  }
+  return out;
+}
+
+typedef _Float16 k_halves __attribute__((ext_vector_type(2)));
+k_fn uint32_t k_half2_add(uint32_t a, uint32_t b) {
+  return __builtin_bit_cast(uint32_t,
+                            __builtin_bit_cast(k_halves, a) + __builtin_bit_cast(k_halves, b));
+}
+k_fn uint32_t k_half2_mul(uint32_t a, uint32_t b) {
+  return __builtin_bit_cast(uint32_t,
+                            __builtin_bit_cast(k_halves, a) * __builtin_bit_cast(k_halves, b));
+}
+k_fn uint32_t k_half2_fma(uint32_t a, uint32_t b, uint32_t c) {
+  const auto x = __builtin_bit_cast(k_halves, a), y = __builtin_bit_cast(k_halves, b),
+             z = __builtin_bit_cast(k_halves, c);
+  k_halves sum;
+  sum.x = static_cast<_Float16>(__builtin_fmaf16(x.x, y.x, z.x));
+  sum.y = static_cast<_Float16>(__builtin_fmaf16(x.y, y.y, z.y));
+  return __builtin_bit_cast(uint32_t, sum);
+}
+k_fn uint32_t k_half2(float low, float high) {
+  return uint32_t(k_f32_to_f16(low)) | uint32_t(k_f32_to_f16(high)) << 16;
 }
 
 struct Group {
@@ -63,6 +102,9 @@ struct Group {
     return __shfl(x, static_cast<int>(from), 32);
   }
 
+  __device__ void copy_async(uint16_t* to, const void* from) const { k_store4(to, k_load4(from)); }
+  __device__ void copy_wait() const {}
+
   // Fragments as the emulator lays them out; products by shuffles, until WMMA can be measured.
   __device__ void load_a(FragA& a, const uint16_t* p, int stride) const {
     const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
@@ -76,11 +118,29 @@ struct Group {
     b.r[0] = *reinterpret_cast<const uint32_t*>(at);
     b.r[1] = *reinterpret_cast<const uint32_t*>(at + 8);
   }
+  // b[0] from rows 0 to 7 of p, b[1] from the next eight.
+  __device__ void load_b_pair(FragB* b, const uint16_t* p, int stride) const {
+    load_b(b[0], p, stride);
+    load_b(b[1], p + 8 * stride, stride);
+  }
   // As load_b, but row k of p is row k of the tile.
   __device__ void load_b_across(FragB& b, const uint16_t* p, int stride) const {
     const uint16_t* at = p + 2 * (lane % 4) * stride + lane / 4;
     for (int half = 0; half < 2; half++, at += 8 * stride)
       b.r[half] = static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[stride]) << 16;
+  }
+  __device__ void load_b_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
+    load_b(b0, p, stride);
+    load_b(b1, p + 8 * stride, stride);
+  }
+  __device__ void load_b_across_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
+    load_b_across(b0, p, stride);
+    load_b_across(b1, p + 8, stride);
+  }
+  __device__ int copy_row(uint8_t* to, const uint8_t* from, int n_bytes) const {
+    const auto skip = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
+    for (int i = static_cast<int>(lane); i < n_bytes; i += 32) to[skip + i] = from[i];
+    return skip;
   }
   __device__ void store_c(const FragC& c, float* p, int stride) const {
     float* at = p + (lane >> 2) * stride + 2 * (lane & 3);
@@ -96,6 +156,34 @@ struct Group {
     c.r[1] *= low;
     c.r[2] *= high;
     c.r[3] *= high;
+  }
+
+  // The values of a column of 16, by row of a FragC.
+  __device__ void load_rows(FragRows& rows, const float* p) const {
+    rows.v[0] = p[lane / 4];
+    rows.v[1] = p[lane / 4 + 8];
+  }
+  __device__ void scale_rows(FragC& c, const FragRows& rows) const {
+    c.r[0] *= rows.v[0];
+    c.r[1] *= rows.v[0];
+    c.r[2] *= rows.v[1];
+    c.r[3] *= rows.v[1];
+  }
+  // sum += rows * max(c, 0)
+  __device__ void add_relu(FragC& sum, const FragC& c, const FragRows& rows) const {
+    for (int i = 0; i < 4; i++) sum.r[i] = fmaf(rows.v[i / 2], fmaxf(c.r[i], 0.0f), sum.r[i]);
+  }
+  // p[0 .. 7] = the sums of the columns; lanes 0 to 3 write.
+  __device__ void store_column_sums(const FragC& c, float* p) const {
+    float even = c.r[0] + c.r[2], odd = c.r[1] + c.r[3];
+    k_unroll for (int m = 4; m < 32; m *= 2) {
+      even += __shfl_xor(even, m, 32);
+      odd += __shfl_xor(odd, m, 32);
+    }
+    if (lane < 4) {
+      p[2 * lane] = even;
+      p[2 * lane + 1] = odd;
+    }
   }
   __device__ void clear(FragC& c) const { c.r[0] = c.r[1] = c.r[2] = c.r[3] = 0; }
   __device__ void mma(FragC& c, const FragA& a, const FragB& b) const {

@@ -4,7 +4,9 @@
 namespace narwhal {
 namespace kernels {
 
-k_value int kTileTokens = 64;  // rows of a matrix tile (tile.h)
+k_value bool kLargeShared = true;  // 48 KiB of shared memory for a group, else 32
+// Rows of a matrix tile (tile.h), where there are many rows and where few.
+k_value int kTileTokens = 128, kFewTileTokens = 64;
 
 k_fn float k_float(uint32_t bits) { return __uint_as_float(bits); }
 k_fn uint32_t k_bits(float f) { return __float_as_uint(f); }
@@ -15,12 +17,17 @@ k_fn float k_fma(float a, float b, float c) { return fmaf(a, b, c); }
 k_fn float k_mad(float a, float b, float c) { return fmaf(a, b, c); }
 k_fn float k_abs(float x) { return fabsf(x); }
 
+k_fn int k_round(float x) { return __float2int_rn(x); }
+
 struct Word4 {
   uint32_t v[4];
 };
 k_fn Word4 k_load4(const void* p) {
   const uint4 u = *reinterpret_cast<const uint4*>(p);
   return {{u.x, u.y, u.z, u.w}};
+}
+k_fn void k_store4(void* p, const Word4& w) {
+  *reinterpret_cast<uint4*>(p) = make_uint4(w.v[0], w.v[1], w.v[2], w.v[3]);
 }
 
 using k_atomic = uint32_t;
@@ -36,6 +43,9 @@ struct FragB {
 };
 struct FragC {
   float r[4];
+};
+struct FragRows {
+  float v[2];
 };
 
 }  // namespace kernels

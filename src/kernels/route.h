@@ -16,14 +16,14 @@ k_fn float expert_score(float logit) {
   return k_sqrt(logit > 20.0f ? logit : log_1p(k_exp(logit)));
 }
 
-// One group per row: k rounds of "largest score + bias, the lower id among equals"; then ids ascend
+// One simd per row: k rounds of "largest score + bias, the lower id among equals"; then ids ascend
 // and weights are scale * s / sum s.
 struct Route {
-  k_value int kThreads = 256, kMaxExperts = 1024, kMaxUsed = 32;
+  k_value int kThreads = 32, kMaxExperts = 1024, kMaxUsed = 32;
+  k_value int kEach = kMaxExperts / kSimd;  // of a lane: expert 32 j + lane
   struct Shared {
-    uint32_t score[kMaxExperts];  // ordered_bits
-    uint32_t best[8], best_id[8];
     int chosen[kMaxUsed];
+    float score[kMaxUsed];
   };
   Rows b;
   int n_experts, k;
@@ -34,62 +34,54 @@ struct Route {
   k_device int32_t* ids;
   k_device float* weights;
 
-  k_call void choose(k_private const Group& g, k_shared Shared* sh,
-                     k_device const float* l) k_const {
-    for (int e = int(g.index); e < n_experts; e += kThreads)
-      sh->score[e] = ordered_bits(expert_score(l[e]) + bias[e]);
-    for (int i = 0; i < k; i++) {
-      g.barrier();
-      uint32_t top = 0, id = 0;  // ids are kept as ~id: the largest is the lowest
-      for (int e = int(g.index); e < n_experts; e += kThreads)
-        if (sh->score[e] > top) {
-          top = sh->score[e];
-          id = ~uint32_t(e);
-        }
-      const uint32_t simd_top = g.simd_max(top);
-      const uint32_t simd_id = g.simd_max(top == simd_top ? id : 0u);
-      if (g.lane == 0) {
-        sh->best[g.simd] = simd_top;
-        sh->best_id[g.simd] = simd_id;
-      }
-      g.barrier();
-      if (g.index == 0) {
-        for (unsigned s = 0; s < g.n_simds(); s++)
-          if (sh->best[s] > top || (sh->best[s] == top && sh->best_id[s] > id)) {
-            top = sh->best[s];
-            id = sh->best_id[s];
-          }
-        sh->chosen[i] = int(~id);
-        sh->score[~id] = 0;
-      }
+  // Lane i gets the i-th choice.
+  k_call int choose(k_private const Group& g, k_device const float* l) k_const {
+    uint32_t score[kEach];  // ordered_bits; 0 where taken or not there
+    k_unroll for (int j = 0; j < kEach; j++) {
+      const int e = j * kSimd + int(g.lane);
+      score[j] = e < n_experts ? ordered_bits(expert_score(l[e]) + bias[e]) : 0u;
     }
+    int mine = 0;
+    for (int i = 0; i < k; i++) {
+      uint32_t top = 0, id = 0;  // ids are kept as ~id: the largest is the lowest
+      k_unroll for (int j = 0; j < kEach; j++) {
+        if (score[j] <= top) continue;
+        top = score[j];
+        id = ~uint32_t(j * kSimd + int(g.lane));
+      }
+      const uint32_t best = g.simd_max(top);
+      const int taken = int(~g.simd_max(top == best ? id : 0u));
+      if (int(g.lane) == i) mine = taken;
+      k_unroll for (int j = 0; j < kEach; j++) if (taken == j * kSimd + int(g.lane)) score[j] = 0;
+    }
+    return mine;
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int r = int(g.group);
+    const int r = int(g.group), lane = int(g.lane);
     k_device const float* l = logits + int64_t(r) * n_experts;
-    if (tid2eid) {
-      for (int i = int(g.index); i < k; i += kThreads)
-        sh->chosen[i] = tid2eid[int64_t(b.token[r]) * k + i];
-    } else {
-      choose(g, sh, l);
+    int mine = 0;
+    if (!tid2eid)
+      mine = choose(g, l);
+    else if (lane < k)
+      mine = tid2eid[int64_t(b.token[r]) * k + lane];
+    int place = 0;
+    for (int i = 0; i < k; i++) {
+      const int other = int(g.simd_shuffle(uint32_t(mine), unsigned(i)));
+      place += int(other < mine || (other == mine && i < lane));
     }
-    g.barrier();
-    if (g.index != 0) return;
-    for (int i = 1; i < k; i++) {  // insertion sort
-      const int e = sh->chosen[i];
-      int j = i;
-      for (; j > 0 && sh->chosen[j - 1] > e; j--) sh->chosen[j] = sh->chosen[j - 1];
-      sh->chosen[j] = e;
+    if (lane < k) {
+      sh->chosen[place] = mine;
+      sh->score[place] = expert_score(l[mine]);
     }
+    g.simd_barrier();
     // The smallest sum divided by keeps vanishing scores finite.
     float sum = 0;
-    for (int i = 0; i < k; i++) sum += expert_score(l[sh->chosen[i]]);
+    for (int i = 0; i < k; i++) sum += sh->score[i];
     sum = max_float(sum, 6.103515625e-5f);  // 2^-14
-    for (int i = 0; i < k; i++) {
-      ids[int64_t(r) * k + i] = sh->chosen[i];
-      weights[int64_t(r) * k + i] = scale * expert_score(l[sh->chosen[i]]) / sum;
-    }
+    if (lane >= k) return;
+    ids[int64_t(r) * k + lane] = sh->chosen[lane];
+    weights[int64_t(r) * k + lane] = scale * sh->score[lane] / sum;
   }
 };
 

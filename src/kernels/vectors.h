@@ -15,9 +15,10 @@ struct PartShared {
   float part[32];
 };
 
-// y = w * x / rms(x), one group per row; y may be x.
+// y = w * x / rms(x), one group per row; y may be x. The first kHeld values of a thread stay in
+// registers.
 struct RmsNorm {
-  k_value int kThreads = 256;
+  k_value int kThreads = 512, kHeld = 8;
   typedef PartShared Shared;
   int64_t d;
   k_device const float* x;
@@ -28,10 +29,20 @@ struct RmsNorm {
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     k_device const float* in = x + g.group * d;
     k_device float* out = y + g.group * d;
-    float squares = 0;
-    for (int i = int(g.index); i < d; i += kThreads) squares = k_mad(in[i], in[i], squares);
+    const int first = int(g.index);
+    float held[kHeld], weight[kHeld], squares = 0;
+    k_unroll for (int i = 0; i < kHeld; i++) {
+      const bool there = first + i * kThreads < d;
+      held[i] = there ? in[first + i * kThreads] : 0.0f;
+      weight[i] = there ? w[first + i * kThreads] : 0.0f;
+    }
+    k_unroll for (int i = 0; i < kHeld; i++) squares = k_mad(held[i], held[i], squares);
+    for (int i = first + kHeld * kThreads; i < d; i += kThreads)
+      squares = k_mad(in[i], in[i], squares);
     const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(d) + eps);
-    for (int i = int(g.index); i < d; i += kThreads) out[i] = in[i] * scale * w[i];
+    k_unroll for (int i = 0; i < kHeld; i++) if (first + i * kThreads < d)
+        out[first + i * kThreads] = held[i] * scale * weight[i];
+    for (int i = first + kHeld * kThreads; i < d; i += kThreads) out[i] = in[i] * scale * w[i];
   }
 };
 

@@ -11,7 +11,8 @@
 //   MXFP4     qs [blocks][16] | e [blocks]                        1 block         2 runs of 16
 //
 // A codec reads a unit into registers (load), then gives run s of it as small integers or plain
-// values q with x = scale * q - minus (run), and the first column of that run (column).
+// values q with x = scale * q - minus (run), and the first column of that run (column). Where
+// kScaled, the integers also come as packed bytes (codes), for products of integers.
 // The `Odd` codecs read value by value and take any width.
 #pragma once
 
@@ -32,6 +33,16 @@ struct Run {
   float scale, minus;
 };
 
+// The same run where a codec has small integers for it: four signed bytes a word, in column order.
+struct Codes {
+  uint32_t q[4];
+  float scale, minus;
+};
+
+// Copies of a table's entries (CodecIQ2_XXS) where shared memory has room; a lane takes copy
+// lane % kTableCopies.
+k_value int kTableCopies = kLargeShared ? 8 : 1;
+
 struct NoTable {
   int unused;
 };
@@ -50,6 +61,7 @@ k_fn void load_words(k_device const uint8_t* p, k_private uint32_t* out) {
 
 struct CodecF32 {
   k_value int kUnit = 4, kRuns = 1, kRun = 4, kScaled = 0, kHasMinus = 0;
+  k_value int kBlock = 4, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef Word4 Raw;
   static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
@@ -64,9 +76,20 @@ struct CodecF32 {
   }
 };
 
+template <class C>
+k_fn void run_of(k_private const typename C::Raw& raw, int s, k_shared const typename C::Table* t,
+                 k_private Run& out) {
+  Codes codes;
+  C::codes(raw, s, t, 0, codes);
+  for (int i = 0; i < 4; i++) k_unpack_s8(codes.q[i], out.q + 4 * i);
+  out.scale = codes.scale;
+  out.minus = codes.minus;
+}
+
 template <bool kBf16>
 struct CodecHalf {
   k_value int kUnit = 8, kRuns = 1, kRun = 8, kScaled = 0, kHasMinus = 0;
+  k_value int kBlock = 8, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef Word4 Raw;
   static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
@@ -91,6 +114,7 @@ typedef CodecHalf<true> CodecBF16;
 template <int kType>
 struct CodecOdd {
   k_value int kUnit = 1, kRuns = 1, kRun = 1, kScaled = 0, kHasMinus = 0;
+  k_value int kBlock = 1, kPlane0 = kType == 0 ? 4 : 2, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef float Raw;
   static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
@@ -116,6 +140,7 @@ typedef CodecOdd<2> CodecBF16Odd;
 
 struct CodecQ8_0 {
   k_value int kUnit = 16, kRuns = 1, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kBlock = 32, kPlane0 = 32, kPlane1 = 2, kPlane2 = 0;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4];
@@ -127,16 +152,21 @@ struct CodecQ8_0 {
     raw.d = load_u16(w.data + w.n_in * w.n_out + (unit >> 1) * 2);
   }
   static k_fn_member int column(int u, int) { return u * 16; }
-  static k_fn_member void run(k_private const Raw& raw, int, k_shared const Table*,
-                              k_private Run& out) {
-    for (int i = 0; i < 4; i++) k_unpack_s8(raw.q[i], out.q + 4 * i);
+  static k_fn_member void codes(k_private const Raw& raw, int, k_shared const Table*, unsigned,
+                                k_private Codes& out) {
+    for (int i = 0; i < 4; i++) out.q[i] = raw.q[i];
     out.scale = k_f16_to_f32(uint16_t(raw.d));
     out.minus = 0;
+  }
+  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
+                              k_private Run& out) {
+    run_of<CodecQ8_0>(raw, s, table, out);
   }
 };
 
 struct CodecQ4_K {
   k_value int kUnit = 32, kRuns = 2, kRun = 16, kScaled = 1, kHasMinus = 1;
+  k_value int kBlock = 256, kPlane0 = 128, kPlane1 = 16, kPlane2 = 0;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4], head[4];
@@ -152,9 +182,9 @@ struct CodecQ4_K {
   static k_fn_member int column(int u, int s) {
     return u / 8 * 256 + u % 8 / 2 * 64 + s * 32 + u % 2 * 16;
   }
-  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table*,
-                              k_private Run& out) {
-    for (int i = 0; i < 4; i++) k_unpack_u8(raw.q[i] >> 4 * s & 0x0f0f0f0fu, out.q + 4 * i);
+  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
+                                k_private Codes& out) {
+    for (int i = 0; i < 4; i++) out.q[i] = raw.q[i] >> 4 * s & 0x0f0f0f0fu;
     const int j = 2 * raw.pair + s;
     const int shift = 8 * (j % 4);
     // Words of s: low scales, low minima, and the low nibbles of the upper four of both.
@@ -164,10 +194,15 @@ struct CodecQ4_K {
     out.scale = k_f16_to_f32(uint16_t(raw.head[0])) * float(scale);
     out.minus = k_f16_to_f32(uint16_t(raw.head[0] >> 16)) * float(minimum);
   }
+  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
+                              k_private Run& out) {
+    run_of<CodecQ4_K>(raw, s, table, out);
+  }
 };
 
 struct CodecQ2_K {
   k_value int kUnit = 64, kRuns = 4, kRun = 16, kScaled = 1, kHasMinus = 1;
+  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 16, kPlane2 = 4;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4], s[4];
@@ -185,9 +220,9 @@ struct CodecQ2_K {
   static k_fn_member int column(int u, int s) {
     return u / 4 * 256 + u % 4 / 2 * 128 + s * 32 + u % 2 * 16;
   }
-  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table*,
-                              k_private Run& out) {
-    for (int i = 0; i < 4; i++) k_unpack_u8(raw.q[i] >> 2 * s & 0x03030303u, out.q + 4 * i);
+  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
+                                k_private Codes& out) {
+    for (int i = 0; i < 4; i++) out.q[i] = raw.q[i] >> 2 * s & 0x03030303u;
     const int t = raw.first + 2 * s;
     // Sub-blocks 0..7 lie in the first two words, whichever half of the block this is.
     const uint32_t word =
@@ -196,13 +231,24 @@ struct CodecQ2_K {
     out.scale = k_f16_to_f32(uint16_t(raw.d)) * float(both & 15u);
     out.minus = k_f16_to_f32(uint16_t(raw.d >> 16)) * float(both >> 4 & 15u);
   }
+  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
+                              k_private Run& out) {
+    run_of<CodecQ2_K>(raw, s, table, out);
+  }
 };
 
 struct CodecIQ2_XXS {
   k_value int kUnit = 64, kRuns = 4, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 2, kPlane2 = 0;  // columns; bytes
+  // Selectors of k_permute: a nibble chooses one of the levels 8, 25, 43 or, with bit 2, its
+  // negative. An index gives the levels of eight weights, seven bits their signs: the eighth sign
+  // makes their number even. Of every entry there are copies side by side: lanes that use different
+  // ones rarely want the same bank.
+  k_value int kCopies = kTableCopies;
   struct Table {
-    uint32_t grid[512];
+    uint32_t levels[256 * kCopies], signs[128 * kCopies];
   };
+  k_value uint32_t kLevels = 0x002b1908u, kNegatives = 0x00d5e7f8u;
   struct Raw {
     uint32_t q[4];
     uint32_t d;
@@ -213,33 +259,29 @@ struct CodecIQ2_XXS {
     raw.d = load_u16(w.data + blocks * 64 + block * 2);
   }
   static k_fn_member int column(int u, int s) { return u * 64 + s * 16; }
-  // Four bytes of the grid with the signs of the low four bits: -b = ~b + 1 never carries, b > 0.
-  static k_fn_member uint32_t with_signs(uint32_t grid, uint32_t signs) {
-    const uint32_t ones = ((signs & 15u) * 0x00204081u) & 0x01010101u;
-    return (grid ^ (ones * 255u)) + ones;
-  }
-  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
-                              k_private Run& out) {
+  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table* table,
+                                unsigned copy, k_private Codes& out) {
     const uint32_t indices = s < 2 ? raw.q[0] : raw.q[2];
     const uint32_t signs_and_scale = s < 2 ? raw.q[1] : raw.q[3];
     for (int t = 0; t < 2; t++) {
       const int sub = s % 2 * 2 + t;
-      const uint32_t index = indices >> 8 * sub & 255u;
-      uint32_t signs = signs_and_scale >> 7 * sub & 127u;
-      uint32_t parity = signs ^ signs >> 4;
-      parity ^= parity >> 2;
-      parity ^= parity >> 1;
-      signs |= (parity & 1u) << 7;
-      k_unpack_s8(with_signs(table->grid[2 * index], signs), out.q + 8 * t);
-      k_unpack_s8(with_signs(table->grid[2 * index + 1], signs >> 4), out.q + 8 * t + 4);
+      const uint32_t selector = table->levels[(indices >> 8 * sub & 255u) * kCopies + copy] |
+                                table->signs[(signs_and_scale >> 7 * sub & 127u) * kCopies + copy];
+      out.q[2 * t] = k_permute(kLevels, kNegatives, selector & 0xffffu);
+      out.q[2 * t + 1] = k_permute(kLevels, kNegatives, selector >> 16);
     }
     out.scale = k_f16_to_f32(uint16_t(raw.d)) * (0.5f + float(signs_and_scale >> 28)) * 0.25f;
     out.minus = 0;
+  }
+  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
+                              k_private Run& out) {
+    run_of<CodecIQ2_XXS>(raw, s, table, out);
   }
 };
 
 struct CodecMXFP4 {
   k_value int kUnit = 32, kRuns = 2, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kBlock = 32, kPlane0 = 16, kPlane1 = 1, kPlane2 = 0;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4];
@@ -251,19 +293,69 @@ struct CodecMXFP4 {
     raw.e = w.data[w.n_in / 32 * w.n_out * 16 + block];
   }
   static k_fn_member int column(int u, int s) { return u * 32 + s * 16; }
-  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table*,
-                              k_private Run& out) {
-    for (int i = 0; i < 16; i++)
-      out.q[i] = e2m1_to_f32(raw.q[i / 4] >> (8 * (i % 4) + 4 * s) & 15u);
-    out.scale = e8m0_to_f32(raw.e);
+  // Twice the value of E2M1 is an integer: 0, 1, 2, 3, 4, 6, 8, 12.
+  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
+                                k_private Codes& out) {
+    for (int i = 0; i < 4; i++) {
+      const uint32_t bytes = raw.q[i] >> 4 * s & 0x0f0f0f0fu;
+      const uint32_t pairs = (bytes | bytes >> 4) & 0x00ff00ffu;
+      const uint32_t selector = (pairs | pairs >> 8) & 0x7777u;
+      const uint32_t minus = (bytes >> 3 & 0x01010101u) * 255u;
+      out.q[i] = (k_permute(0x03020100u, 0x0c080604u, selector) & ~minus) |
+                 (k_permute(0xfdfeff00u, 0xf4f8fafcu, selector) & minus);
+    }
+    out.scale = 0.5f * e8m0_to_f32(raw.e);
     out.minus = 0;
   }
+  static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
+                              k_private Run& out) {
+    run_of<CodecMXFP4>(raw, s, table, out);
+  }
 };
+
+// Asks for the first kPrefetchBytes of rows [first, first + count) of a matrix, which the group
+// will read soon. Two hundred groups then ask for a part of the cache, not for more than it holds.
+k_value int64_t kPrefetchBytes = 32 << 10;
+
+template <class C>
+k_fn void prefetch_rows(k_private const Group& g, k_private const Matrix& w, int64_t first,
+                        int64_t count) {
+  const int64_t row_blocks = w.n_in / C::kBlock, all_blocks = row_blocks * w.n_out;
+  const int widths[3] = {C::kPlane0, C::kPlane1, C::kPlane2};
+  k_device const uint8_t* plane = w.data;
+  k_unroll for (int p = 0; p < 3; p++) {
+    k_device const uint8_t* begin = plane + first * row_blocks * widths[p];
+    const int64_t most = kPrefetchBytes * widths[p] / C::kPlane0,
+                  all = count * row_blocks * widths[p];
+    const int64_t bytes = all < most ? all : most;
+    for (int64_t at = int64_t(g.index) * 128; at < bytes; at += int64_t(g.size) * 128)
+      k_prefetch(begin + at);
+    plane += all_blocks * widths[p];
+  }
+}
 
 // Brings a codec's table into shared memory; ends with a barrier where there is one.
 k_fn void load_table(k_private const Group&, k_shared NoTable*) {}
 k_fn void load_table(k_private const Group& g, k_shared CodecIQ2_XXS::Table* table) {
-  for (unsigned i = g.index; i < 512; i += g.size) table->grid[i] = kGridWords[i];
+  for (int i = int(g.index); i < 256; i += int(g.size)) {
+    uint32_t selector = 0;
+    for (int word = 0; word < 2; word++) {
+      const uint32_t codes = kGridWords[2 * i + word] >> 4 & 0x03030303u;  // 08, 19, 2b: 0, 1, 2
+      const uint32_t pairs = (codes | codes >> 4) & 0x00ff00ffu;
+      selector |= ((pairs | pairs >> 8) & 0xffffu) << 16 * word;
+    }
+    for (int c = 0; c < CodecIQ2_XXS::kCopies; c++)
+      table->levels[i * CodecIQ2_XXS::kCopies + c] = selector;
+  }
+  for (int i = int(g.index); i < 128; i += int(g.size)) {
+    uint32_t parity = uint32_t(i) ^ uint32_t(i) >> 4, selector = 0;
+    parity ^= parity >> 2;
+    parity ^= parity >> 1;
+    const uint32_t signs = uint32_t(i) | (parity & 1u) << 7;
+    for (int bit = 0; bit < 8; bit++) selector |= (signs >> bit & 1u) << (4 * bit + 2);
+    for (int c = 0; c < CodecIQ2_XXS::kCopies; c++)
+      table->signs[i * CodecIQ2_XXS::kCopies + c] = selector;
+  }
   g.barrier();
 }
 

@@ -35,6 +35,8 @@ int64_t place_activations(const Config& c, const KvLayout& layout, const StepSha
   a.max_rows = shape.n_rows;
   a.max_logits = shape.n_logits;
   a.max_index_rows = max_index_rows(c, shape);
+  const int64_t fitting = kScoreBytes / (4 * std::max<int64_t>(a.max_index_rows, 1));
+  a.score_rows = static_cast<int>(std::min(n, std::max<int64_t>(fitting, kFewestScoreRows)));
   Placer place(base);
   for (int32_t** p : {&a.token, &a.position, &a.slot, &a.first_row, &a.logits_rows}) place(*p, n);
   place(a.rope_sliding, n * c.rope_dim);
@@ -53,7 +55,7 @@ int64_t place_activations(const Config& c, const KvLayout& layout, const StepSha
   place(a.index_s, n * 2 * c.index_dim);
   place(a.index_q, n * c.n_index_heads * c.index_dim);
   place(a.index_w, n * c.n_index_heads);
-  place(a.scores, std::min<int64_t>(n, kScoreRows) * a.max_index_rows);
+  place(a.scores, a.score_rows * a.max_index_rows);
   place(a.selected, n * c.index_top_k);
   place(a.n_selected, n);
   place(a.o, n * heads);

@@ -15,8 +15,10 @@
 
 namespace narwhal {
 
-// Queries whose index scores are held at once: at a million tokens one takes a megabyte.
-inline constexpr int kScoreRows = 16;
+// Index scores held at once, so that a prompt's step is one launch at common lengths (2,048 queries
+// at 32k tokens); at a million tokens a query takes a megabyte.
+inline constexpr int64_t kScoreBytes = int64_t{64} << 20;
+inline constexpr int kFewestScoreRows = 16;
 
 struct Activations {
   // The step itself, in device memory.
@@ -37,7 +39,7 @@ struct Activations {
   float *index_k = nullptr, *index_s = nullptr;        // [n][2 index_dim]
   float* index_q = nullptr;                            // [n][n_index_heads][index_dim]
   float* index_w = nullptr;                            // [n][n_index_heads]
-  float* scores = nullptr;                             // [n][max rows]
+  float* scores = nullptr;                             // [score_rows][max_index_rows]
   int32_t *selected = nullptr, *n_selected = nullptr;  // [n][top_k], [n]
   float* o = nullptr;                                  // [n][Q] attention output
   float* o_low = nullptr;                              // [n][o_groups * o_lora]
@@ -56,6 +58,7 @@ struct Activations {
   int max_rows = 0;    // rows of a step
   int max_logits = 0;  // rows of a step that may ask for logits
   int64_t max_index_rows = 0;
+  int score_rows = 0;  // queries whose index scores are held at once
 };
 
 // Sizes of a step: rows, rows with logits, and the context its sequences may reach.

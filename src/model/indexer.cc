@@ -15,7 +15,7 @@ void Forward::indexer(const Step& t) {
   // index_dim^-0.5 n_index_heads^-0.5 is positive and cannot change the selection, so it is left
   // out.
   const IndexParams p{c_.n_index_heads, c_.index_top_k, static_cast<int>(a.max_index_rows),
-                      kScoreRows, t.kv.index_rows};
+                      a.score_rows, t.kv.index_rows};
   ops_.index_select(t.rows, p, a.index_q, a.index_w, a.scores, a.selected, a.n_selected);
 }
 

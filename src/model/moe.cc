@@ -15,10 +15,10 @@ void Forward::moe(const Step& t) {
   const auto* tid2eid = reinterpret_cast<const int32_t*>(w.tid2eid.data);
   ops_.route(t.rows, a.router, c_.n_experts, bias, tid2eid, k, c_.expert_scale, a.expert_ids,
              a.expert_weights);
-  ops_.routed_experts({w.gate_exps, w.up_exps, w.down_exps, limit}, n, k, a.x, a.expert_ids,
-                      a.expert_weights, a.expert_hidden, a.out);
-  ops_.shared_expert({w.gate_shexp, w.up_shexp, w.down_shexp, limit}, n, a.x, a.shared_gate,
-                     a.shared_up, a.shared_out, a.out);
+  ops_.experts({w.gate_exps, w.up_exps, w.down_exps, limit},
+               {w.gate_shexp, w.up_shexp, w.down_shexp, limit}, n, k, a.x, a.expert_ids,
+               a.expert_weights, {a.expert_hidden, a.shared_gate, a.shared_up, a.shared_out},
+               a.out);
 }
 
 }  // namespace narwhal

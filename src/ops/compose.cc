@@ -84,4 +84,11 @@ void Ops::shared_expert(const ExpertParams& p, int n, const float* x, float* gat
   add(n * p.w2.n_out, down, y);
 }
 
+void Ops::experts(const ExpertParams& routed, const ExpertParams& shared, int n, int k,
+                  const float* x, const int32_t* ids, const float* weights,
+                  const ExpertScratch& scratch, float* y) {
+  routed_experts(routed, n, k, x, ids, weights, scratch.hidden, y);
+  shared_expert(shared, n, x, scratch.gate, scratch.up, scratch.down, y);
+}
+
 }  // namespace narwhal

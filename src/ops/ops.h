@@ -250,6 +250,14 @@ class Ops {
   // y += shared expert of x (section 10). gate, up [n][inner] and down [n][d] are scratch.
   virtual void shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
                              float* down, float* y);
+
+  // routed_experts, then shared_expert.
+  struct ExpertScratch {
+    float *hidden, *gate, *up, *down;  // of the two ops
+  };
+  virtual void experts(const ExpertParams& routed, const ExpertParams& shared, int n, int k,
+                       const float* x, const int32_t* ids, const float* weights,
+                       const ExpertScratch& scratch, float* y);
 };
 
 }  // namespace narwhal

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 [ $# -gt 0 ] || set -- 80 90a 120
 for arch in "$@"; do
-  for part in matrix tile other; do
+  for part in matrix dot tile other; do
     "$nvcc" -std=c++20 -O3 -fmad=false -gencode "arch=compute_$arch,code=sm_$arch" -Xptxas -v \
       -Isrc -Iinclude -c "src/backend/cuda/kernels_$part.cu" -o "$work/$part.o" 2>>"$work/log" ||
       { cat "$work/log"; exit 1; }

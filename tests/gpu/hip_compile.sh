@@ -6,7 +6,7 @@ command -v hipcc >/dev/null || { echo "skipped: no hipcc"; exit 0; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for arch in gfx1030 gfx1100; do
-  for part in matrix tile other; do
+  for part in matrix dot tile other; do
     hipcc -x hip -w -Qunused-arguments -std=c++20 -O1 -ffp-contract=off "--offload-arch=$arch" -nogpulib \
       --cuda-device-only -Isrc -Iinclude -S -emit-llvm "src/backend/cuda/kernels_$part.cu" -o "$work/$part.ll"
   done

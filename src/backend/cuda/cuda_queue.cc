@@ -18,12 +18,32 @@ void check(cudaError_t e, const char* what) {
   NW_CHECK(e == cudaSuccess, "the GPU failed ({}): {}", what, cudaGetErrorString(e));
 }
 
-const void* kernel_of(gpu::KernelId id) {
-  int i = static_cast<int>(id);
-  if (i < nw_cuda_n_matrix_kernels) return nw_cuda_matrix_kernels[i];
-  i -= nw_cuda_n_matrix_kernels;
-  if (i < nw_cuda_n_tile_kernels) return nw_cuda_tile_kernels[i];
-  return nw_cuda_other_kernels[i - nw_cuda_n_tile_kernels];
+const kernels::KernelHandle& kernel_of(int i) {
+  if (i < kernels::n_matrix_kernels) return kernels::matrix_kernels[i];
+  i -= kernels::n_matrix_kernels;
+  if (i < kernels::n_dot_kernels) return kernels::dot_kernels[i];
+  i -= kernels::n_dot_kernels;
+  if (i < kernels::n_tile_kernels) return kernels::tile_kernels[i];
+  return kernels::other_kernels[i - kernels::n_tile_kernels];
+}
+
+// More shared memory than every kernel may have must be asked for; gives what a group can get.
+cudaError_t allow_shared_memory(int* most) {
+#if defined(NARWHAL_HIP)
+  return hipDeviceGetAttribute(most, hipDeviceAttributeMaxSharedMemoryPerBlock, 0);
+#else
+  constexpr int kAlways = 48 << 10;
+  cudaError_t e = cudaDeviceGetAttribute(most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+  const int n = kernels::n_matrix_kernels + kernels::n_dot_kernels + kernels::n_tile_kernels +
+                kernels::n_other_kernels;
+  for (int i = 0; i < n && e == cudaSuccess; i++) {
+    const kernels::KernelHandle& k = kernel_of(i);
+    if (k.shared_bytes > kAlways && k.shared_bytes <= *most)
+      e = cudaFuncSetAttribute(k.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               k.shared_bytes);
+  }
+  return e;
+#endif
 }
 
 }  // namespace
@@ -35,8 +55,16 @@ Status Stream::open() {
   };
   cudaError_t e = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
   if (e == cudaSuccess)
+    e = cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
+#if !defined(NARWHAL_HIP)
+  int major = 0;
+  if (e == cudaSuccess) e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  can_overlap_ = major >= 9;
+#endif
+  if (e == cudaSuccess)
     e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes,
                       cudaHostAllocDefault);
+  if (e == cudaSuccess) e = allow_shared_memory(&shared_bytes_);
   for (cudaEvent_t& event : free_)
     if (e == cudaSuccess) e = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
   return e == cudaSuccess ? ok_status() : refuse(e);
@@ -54,9 +82,22 @@ Stream::~Stream() {
 void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_groups,
                     int n_threads) {
   void* arguments[] = {const_cast<void*>(kernel)};
-  check(cudaLaunchKernel(kernel_of(id), dim3(static_cast<unsigned>(n_groups)),
-                         dim3(static_cast<unsigned>(n_threads)), arguments, 0, stream_),
-        gpu::kKernelNames[static_cast<int>(id)]);
+  const kernels::KernelHandle& handle = kernel_of(static_cast<int>(id));
+  const dim3 grid(static_cast<unsigned>(n_groups)), block(static_cast<unsigned>(n_threads));
+#if defined(NARWHAL_HIP)
+  const cudaError_t e =
+      cudaLaunchKernel(handle.function, grid, block, arguments, handle.shared_bytes, stream_);
+#else
+  // The next kernel is brought to the multiprocessors while this one ends; it waits for this one's
+  // results at its entry (K_ENTRY).
+  cudaLaunchAttribute overlap;
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  const cudaLaunchConfig_t config{grid,    block,    static_cast<size_t>(handle.shared_bytes),
+                                  stream_, &overlap, can_overlap_ ? 1u : 0u};
+  const cudaError_t e = cudaLaunchKernelExC(&config, handle.function, arguments);
+#endif
+  check(e, gpu::kKernelNames[static_cast<int>(id)]);
 }
 
 void Stream::sync() { check(cudaStreamSynchronize(stream_), "sync"); }

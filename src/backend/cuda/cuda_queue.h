@@ -24,7 +24,9 @@ class Stream : public gpu::Queue {
 
   void launch(gpu::KernelId id, const void* kernel, int64_t n_bytes, int64_t n_groups,
               int n_threads) override;
+  int n_multiprocessors() const override { return n_multiprocessors_; }
   void sync() override;
+  int64_t shared_bytes() const override { return shared_bytes_; }
 
   // `host` may be reused when the call returns. copy_out waits for everything before it.
   void copy_in(void* device, const void* host, int64_t n_bytes);
@@ -48,11 +50,14 @@ class Stream : public gpu::Queue {
   cudaGraphExec_t record(const std::function<void()>& step);
 
   cudaStream_t stream_ = nullptr;
+  int n_multiprocessors_ = 1;
+  bool can_overlap_ = false;     // programmatic dependent launch
   std::byte* pinned_ = nullptr;  // kSlots pieces on their way
   cudaEvent_t free_[kSlots] = {};
   int slot_ = 0;
   int64_t slot_used_ = 0;
   std::vector<Graph> graphs_;
+  int shared_bytes_ = 0;
 };
 
 }  // namespace narwhal::cuda

@@ -3,12 +3,10 @@
 #include "kernels/kernel_list.h"
 
 namespace narwhal::kernels {
-NW_KERNELS_OTHER(K_ENTRY)
-}  // namespace narwhal::kernels
 
-const void* const nw_cuda_other_kernels[] = {
-#define NW_POINTER(name, ...) reinterpret_cast<const void*>(&narwhal::kernels::nw_##name),
-    NW_KERNELS_OTHER(NW_POINTER)
-#undef NW_POINTER
-};
-const int nw_cuda_n_other_kernels = sizeof nw_cuda_other_kernels / sizeof(const void*);
+NW_KERNELS_OTHER(K_ENTRY)
+
+const KernelHandle other_kernels[] = {NW_KERNELS_OTHER(NW_HANDLE)};
+const int n_other_kernels = sizeof other_kernels / sizeof(KernelHandle);
+
+}  // namespace narwhal::kernels

@@ -3,12 +3,10 @@
 #include "kernels/kernel_list.h"
 
 namespace narwhal::kernels {
-NW_KERNELS_TILE(K_ENTRY)
-}  // namespace narwhal::kernels
 
-const void* const nw_cuda_tile_kernels[] = {
-#define NW_POINTER(name, ...) reinterpret_cast<const void*>(&narwhal::kernels::nw_##name),
-    NW_KERNELS_TILE(NW_POINTER)
-#undef NW_POINTER
-};
-const int nw_cuda_n_tile_kernels = sizeof nw_cuda_tile_kernels / sizeof(const void*);
+NW_KERNELS_TILE(K_ENTRY)
+
+const KernelHandle tile_kernels[] = {NW_KERNELS_TILE(NW_HANDLE)};
+const int n_tile_kernels = sizeof tile_kernels / sizeof(KernelHandle);
+
+}  // namespace narwhal::kernels

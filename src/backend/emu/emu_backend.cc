@@ -40,7 +40,11 @@ class EmuQueue : public gpu::Queue {
     const Entry& e = kernels::kEntries[static_cast<int>(id)];
     machine_.launch(e.body, kernel, e.shared_bytes, n_groups, n_threads);
   }
+  int n_multiprocessors() const override {
+    return 3;
+  }  // few: small tests see both sizes of tiles, and groups with several
   void sync() override {}
+  int64_t shared_bytes() const override { return int64_t{1} << 20; }
 
  private:
   emu::Machine machine_;

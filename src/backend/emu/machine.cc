@@ -68,6 +68,7 @@ NW_UNSEEN void Machine::run_group() {
   for (int i = 0; i < n_threads_; i++) {
     state_[i] = kReady;
     threads_[i].n_exchanges = 0;
+    threads_[i].copies.n = 0;
   }
   for (int s = 0; s < n_threads_ / 32; s++) simds_[s].n_arrived = 0;
   Fiber::run(*main_, *threads_[0].fiber);
@@ -145,9 +146,12 @@ NW_UNSEEN const uint32_t* Machine::exchange(const uint32_t* values, int n) {
   return const_cast<const uint32_t*>(all);
 }
 
+NW_UNSEEN Copies& Machine::copies() { return running().copies; }
+
 void barrier(Machine& m) { m.barrier(); }
 void simd_barrier(Machine& m) { m.simd_barrier(); }
 const uint32_t* exchange(Machine& m, uint32_t value) { return m.exchange(&value, 1); }
+Copies& copies(Machine& m) { return m.copies(); }
 const uint32_t* exchange_many(Machine& m, const uint32_t* values, int n) {
   return m.exchange(values, n);
 }

@@ -27,6 +27,7 @@ class Machine {
   void barrier();
   void simd_barrier();
   const uint32_t* exchange(const uint32_t* values, int n);
+  Copies& copies();
 
  private:
   static constexpr int kMaxValues = 8;
@@ -40,6 +41,7 @@ class Machine {
     int index;
     uint64_t n_exchanges;
     Fiber* fiber;
+    Copies copies;
   };
   static void thread_main(void* thread);
   void run_thread(Thread& t);

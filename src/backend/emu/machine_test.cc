@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 namespace narwhal::emu {
@@ -53,6 +54,27 @@ TEST(Machine, SharedMemoryStartsAsNaN) {
   };
   launch(body, out, 32 * sizeof(float), 2, 32);
   for (const float v : seen) EXPECT_TRUE(std::isnan(v));
+}
+
+TEST(Machine, CopiesArriveWhenTheyAreWaitedFor) {
+  alignas(16) const float source[4] = {1, 2, 3, 4};
+  std::vector<float> seen(2 * 32 * 2);
+  struct Arguments : Out {
+    const float* source;
+  } out{{seen.data()}, source};
+  const auto body = [](const Out& o, const Group& g, void* shared) {
+    auto* mine = static_cast<uint16_t*>(shared) + 8 * g.index;
+    float* place = o.values + (g.group * 32 + g.index) * 2;
+    g.copy_async(mine, static_cast<const Arguments&>(o).source);
+    std::memcpy(&place[0], mine + 2, 4);
+    if (g.group == 0) g.copy_wait();  // the second group's never arrive
+    std::memcpy(&place[1], mine + 2, 4);
+  };
+  launch(body, out, 32 * 16, 2, 32);
+  for (int i = 0; i < 64; i++) {
+    EXPECT_TRUE(std::isnan(seen[2 * i]));
+    EXPECT_TRUE(i < 32 ? seen[2 * i + 1] == 2 : std::isnan(seen[2 * i + 1])) << i;
+  }
 }
 
 TEST(Machine, ABarrierThatNotAllReachIsTold) {

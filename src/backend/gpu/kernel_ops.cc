@@ -9,7 +9,7 @@
 namespace narwhal::gpu {
 namespace {
 
-constexpr int kHcColumns = kernels::HcMix<kernels::CodecF32>::kColumns;
+constexpr int kHcColumns = kernels::HcMix<kernels::CodecF32, 1>::kColumns;
 
 }  // namespace
 
@@ -38,9 +38,17 @@ int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) 
   const int64_t n_pairs = int64_t{limits.n_rows} * limits.n_experts_used;
   const int64_t few = std::min(limits.n_rows, kFewRows);
   take(s.pairs, n_pairs);
-  take(s.tiles, 3 * (n_pairs / kernels::kTileTokens + limits.n_experts + 1));
+  take(s.tiles, 3 * (n_pairs / kernels::kFewTileTokens + limits.n_experts + 1));
   take(s.n_tiles, 1);
   take(s.expert_down, limits.n_rows > kFewRows ? n_pairs * limits.d_model : 0);
+  const int64_t inputs = std::max<int64_t>(limits.max_inputs, limits.max_width);
+  const int64_t expert_inputs = limits.expert_inputs > 0
+                                    ? limits.expert_inputs
+                                    : int64_t{limits.max_width} * limits.n_experts_used;
+  s.n_halves = limits.n_rows > kFewRows
+                   ? limits.n_rows * std::max(inputs, limits.d_model + expert_inputs)
+                   : 0;
+  take(s.halves, (s.n_halves + 1) / 2);
   take(s.parts, few * limits.n_heads * kernels::kMaxParts * (limits.head_dim + 2));
   const int64_t n_mixes = int64_t{limits.n_hc} * (2 + limits.n_hc);
   take(s.hc_partial, limits.n_rows * groups(limits.d_model, kHcColumns) * (n_mixes + 1));
@@ -163,10 +171,41 @@ void KernelOps::ring_store(const BatchRows& b, const Ring& ring, const std::byte
              b.n_rows);
 }
 
-void KernelOps::index_scores(const BatchRows& b, const IndexParams& p, const float* q,
-                             const float* w, float* scores) {
+// The number of groups changes how fast it goes, never a score.
+template <int kHeadTiles, int kQueries>
+void KernelOps::index_tiles(const BatchRows& b, const IndexParams& p, int spared, const float* q,
+                            const float* w, float* scores) {
+  kernels::IndexTile<kHeadTiles, kQueries> k{};
+  k.b = rows_of(b);
+  k.n_heads = p.n_heads;
+  k.max_rows = p.max_rows;
+  k.spared = spared;
+  // Many queries: a group takes a thousand keys in a row for what it costs to load its queries.
+  k.stretch = kQueries == 1 ? 1 : 32;
+  const int64_t parts = groups(b.n_rows, kQueries);
+  k.n_splits = static_cast<int>(
+      std::min(groups(p.max_rows, k.kKeys * k.stretch), groups(kQueries == 1 ? 512 : 1024, parts)));
+  k.rows = paged_of(p.rows);
+  k.q = q;
+  k.w = w;
+  k.scores = scores;
+  queue_.run(k, parts * k.n_splits);
+}
+
+// Of queries that see more than `spared` rows.
+void KernelOps::index_scores_above(const BatchRows& b, const IndexParams& p, int spared,
+                                   const float* q, const float* w, float* scores) {
+  if (!exact_ && p.rows.format.kind == RowFormat::Kind::kIndex && p.rows.format.dim == 128 &&
+      p.n_heads <= 64) {
+    const bool few = b.n_rows <= kFewRows;
+    if (p.n_heads <= 16)
+      return few ? index_tiles<1, 1>(b, p, spared, q, w, scores)
+                 : index_tiles<1, 4>(b, p, spared, q, w, scores);
+    return few ? index_tiles<4, 1>(b, p, spared, q, w, scores)
+               : index_tiles<4, 4>(b, p, spared, q, w, scores);
+  }
   const auto launch = [&](auto kernel) {
-    kernel = {rows_of(b), p.n_heads, p.max_rows, paged_of(p.rows), q, w, scores};
+    kernel = {rows_of(b), p.n_heads, p.max_rows, spared, paged_of(p.rows), q, w, scores};
     queue_.run(kernel, b.n_rows * groups(p.max_rows, kernel.kThreads));
   };
   switch (p.rows.format.dim) {
@@ -180,6 +219,24 @@ void KernelOps::index_scores(const BatchRows& b, const IndexParams& p, const flo
   }
 }
 
+void KernelOps::index_scores(const BatchRows& b, const IndexParams& p, const float* q,
+                             const float* w, float* scores) {
+  index_scores_above(b, p, 0, q, w, scores);
+}
+
+// Where every visible row is selected, nothing looks at the scores.
+void KernelOps::index_select(const BatchRows& b, const IndexParams& p, const float* q,
+                             const float* w, float* scores, int32_t* selected,
+                             int32_t* n_selected) {
+  for (int first = 0; first < b.n_rows; first += p.score_rows) {
+    const BatchRows part{std::min(p.score_rows, b.n_rows - first), b.token + first,
+                         b.position + first, b.slot + first, b.first_row + first};
+    index_scores_above(part, p, p.top_k, q + int64_t{first} * p.n_heads * p.rows.format.dim,
+                       w + int64_t{first} * p.n_heads, scores);
+    top_k(part, p, scores, selected + int64_t{first} * p.top_k, n_selected + first);
+  }
+}
+
 void KernelOps::top_k(const BatchRows& b, const IndexParams& p, const float* scores,
                       int32_t* selected, int32_t* n_selected) {
   queue_.run(kernels::TopK{rows_of(b), p.top_k, p.max_rows, scores, selected, n_selected},
@@ -189,6 +246,17 @@ void KernelOps::top_k(const BatchRows& b, const IndexParams& p, const float* sco
 void KernelOps::attention(const BatchRows& b, const AttentionParams& p, const float* q,
                           float* out) {
   attention_unrotated(b, p, 0, nullptr, q, out);
+}
+
+bool KernelOps::wide_attention(const AttentionParams& p) const {
+  using kernels::AttentionWide;
+  const auto fits = [&](const RowFormat& f) {
+    return f.kind == RowFormat::Kind::kAttention && f.dim == p.head_dim && f.dim % 8 == 0 &&
+           f.nope == p.row.nope && f.nope % 64 == 0 && f.bytes() <= AttentionWide::kMostBytes;
+  };
+  return p.head_dim > 128 && p.n_heads > 32 && fits(p.row) &&
+         (p.ratio == 0 || fits(p.compressed.format)) &&
+         queue_.shared_bytes() >= int64_t{sizeof(AttentionWide::Shared)};
 }
 
 void KernelOps::attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
@@ -223,6 +291,8 @@ void KernelOps::attention_unrotated(const BatchRows& b, const AttentionParams& p
       using kernels::Attention;
       narrow ? launch(Attention<1, false>{view}, Attention<1, false>::kGroupHeads, 1)
              : launch(Attention<4, false>{view}, Attention<4, false>::kGroupHeads, 1);
+    } else if (wide_attention(p)) {
+      launch(kernels::AttentionWide{view}, kernels::AttentionWide::kTileHeads, 1);
     } else {
       using kernels::AttentionTile;
       narrow ? launch(AttentionTile<1>{view}, AttentionTile<1>::kTileHeads, 1)
@@ -233,6 +303,17 @@ void KernelOps::attention_unrotated(const BatchRows& b, const AttentionParams& p
   }
   NW_CHECK(p.n_heads <= limits_.n_heads && p.head_dim <= limits_.head_dim, "{} heads of {}",
            p.n_heads, p.head_dim);
+  // The matrix units take stored rows; those in f32 and other widths go through f32 arithmetic.
+  const bool stored =
+      p.row.kind == RowFormat::Kind::kAttention && p.row.nope % 64 == 0 && p.head_dim % 64 == 0;
+  if (!exact_ && stored) {
+    using kernels::AttentionPart;
+    constexpr int heads = AttentionPart<4>::kHeads;
+    narrow ? launch(AttentionPart<1>{view}, heads, kernels::kMaxParts)
+           : launch(AttentionPart<4>{view}, heads, kernels::kMaxParts);
+    queue_.run(kernels::AttentionMerge{view}, int64_t{b.n_rows} * p.n_heads);
+    return;
+  }
   using kernels::Attention;
   narrow ? launch(Attention<1, true>{view}, Attention<1, true>::kGroupHeads, kernels::kMaxParts)
          : launch(Attention<4, true>{view}, Attention<4, true>::kGroupHeads, kernels::kMaxParts);

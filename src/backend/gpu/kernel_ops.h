@@ -1,9 +1,10 @@
 // KernelOps: every op as launches of the shared kernels. The same for all devices; what differs is
 // the queue. Nothing is read back, nothing runs on the host.
 //
-// Weights must have been packed (packed.h). Rows up to kFewRows are multiplied exactly, row by row;
-// more than that go through matrix tiles of half precision where the weights are not f32 and
-// exactness was not asked for.
+// Weights must have been packed (packed.h). Rows up to kFewRows are multiplied row by row: with
+// weights of small integers after rounding the inputs to 16 bits (kernels/dot.h), otherwise in f32.
+// More rows than that go through matrix tiles of half precision. Where exactness was asked for, all
+// is f32.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,10 @@ inline constexpr int kFewRows = 16;
 struct Scratch {
   int32_t *pairs = nullptr, *tiles = nullptr, *n_tiles = nullptr;
   float* expert_down = nullptr;  // [n_rows][n_experts_used][d_model]
-  float* parts = nullptr;        // attention, [few rows][n_heads][kMaxParts][head_dim + 2]
-  float* hc_partial = nullptr;   // [n_rows][slices][n_mixes + 1]
+  uint16_t* halves = nullptr;    // inputs of a product, or of both products of routed experts
+  int64_t n_halves = 0;
+  float* parts = nullptr;       // attention, [few rows][n_heads][kMaxParts][head_dim + 2]
+  float* hc_partial = nullptr;  // [n_rows][slices][n_mixes + 1]
 };
 
 class KernelOps : public Ops {
@@ -77,6 +80,8 @@ class KernelOps : public Ops {
               float* x) override;
   void hc_next(const HcParams& done, const HcParams& next, const float* norm, int n,
                const float* out, float* gates, float* X, float* x) override;
+  void index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,
+                    float* scores, int32_t* selected, int32_t* n_selected) override;
   void compressor_step(const BatchRows& b, const CompressorParams& p, const Weight& ape,
                        const float* k, float* s) override;
   void index_heads(const RowFormat& format, int n, int n_heads, int rope, const float* table,
@@ -87,6 +92,9 @@ class KernelOps : public Ops {
                     const float* table, float* kv, std::byte* rows) override;
   void shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
                      float* down, float* y) override;
+  void experts(const ExpertParams& routed, const ExpertParams& shared, int n, int k, const float* x,
+               const int32_t* ids, const float* weights, const ExpertScratch& scratch,
+               float* y) override;
   void hc_head(const HcParams& p, const float* norm, int n, const float* X, float* gates,
                float* y) override;
   void head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const float* table,
@@ -95,9 +103,23 @@ class KernelOps : public Ops {
  private:
   bool fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* out,
                 float* X, float* gates, float* x);
-  void products(std::span<const Product> products, int n_groups, int n, const float* x, bool add);
+  // `halves`: x as halves where tiles are to be used, else null.
+  void products(std::span<const Product> products, int n_groups, int n, const float* x,
+                const uint16_t* halves, bool add);
+  const uint16_t* to_halves(int64_t n, const float* x);  // in scratch, until the next call
+  void expert_hidden(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
+                     const float* weights, float* hidden);
   void expert_tiles(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
                     const float* weights, float* hidden, float* y);
+
+  template <int kHeadTiles, int kQueries>
+  void index_tiles(const BatchRows& b, const IndexParams& p, int spared, const float* q,
+                   const float* w, float* scores);
+  void index_scores_above(const BatchRows& b, const IndexParams& p, int spared, const float* q,
+                          const float* w, float* scores);
+
+  // Whether the device and the rows allow kernels::AttentionWide.
+  bool wide_attention(const AttentionParams& p) const;
 
   bool many(int n) const { return n > kFewRows && !exact_; }
 

@@ -1,5 +1,6 @@
 // Ops that read weights: the codec is chosen by stored type, width and number of rows.
 #include <array>
+#include <type_traits>
 
 #include "backend/gpu/kernel_ops.h"
 #include "backend/gpu/packed.h"
@@ -45,14 +46,37 @@ void with_codec(const Weight& w, F&& f) {
 template <class C>
 constexpr bool kTiles = C::kRun >= 8;
 
-bool fits_tiles(const Weight& w) { return w.type != DType::kF32 && w.n_in % kTileDepth == 0; }
+bool fits_tiles(const Weight& w) { return w.type != DType::kF32 && w.n_in % kTileWidth == 0; }
 
-template <template <class> class K, class C, class... A>
-void launch_tile(Queue& queue, int64_t n_groups, const A&... arguments) {
-  if constexpr (kTiles<C>)
-    queue.run(K<C>{arguments...}, n_groups);
-  else
-    NW_CHECK(false, "no tiles for this type");
+// Integer products: every codec of small integers, in rows of whole blocks of inputs.
+template <class C>
+constexpr bool kDots = C::kScaled != 0;
+
+bool fits_dot(const Weight& w) { return w.n_in % 32 == 0; }
+
+// Outputs of a simd, so that every multiprocessor of a large GPU still has several simds.
+int outputs_per_simd(int64_t n_out) { return n_out >= 16384 ? 4 : n_out >= 4096 ? 2 : 1; }
+
+// Launches about two groups for every multiprocessor, each with as many tiles as that takes.
+template <class K>
+void run_tiles(Queue& queue, K kernel, int64_t n_tiles) {
+  kernel.tiles = static_cast<int>(groups(n_tiles, 2 * queue.n_multiprocessors()));
+  queue.run(kernel, groups(n_tiles, kernel.tiles));
+}
+
+// Calls f with the codec of a weight that fits tiles and the rows of a tile.
+template <class F>
+void with_tile(const Weight& w, bool few, F&& f) {
+  with_codec(w, [&]<class C>(Use<C> use) {
+    if constexpr (kTiles<C>) {
+      if (few)
+        f(use, std::integral_constant<int, kFewTileTokens>());
+      else
+        f(use, std::integral_constant<int, kTileTokens>());
+    } else {
+      NW_CHECK(false, "no tiles for this type");
+    }
+  });
 }
 
 }  // namespace
@@ -75,12 +99,22 @@ void KernelOps::matmul(const Weight& w, int n, const float* x, float* y) {
 
 void KernelOps::grouped_matmul(const Weight& w, int n_groups, int n, const float* x, float* y) {
   const Product product{&w, y};
-  products({&product, 1}, n_groups, n, x, false);
+  const uint16_t* halves =
+      many(n) && fits_tiles(w) ? to_halves(int64_t{n} * n_groups * w.n_in, x) : nullptr;
+  products({&product, 1}, n_groups, n, x, halves, false);
+}
+
+const uint16_t* KernelOps::to_halves(int64_t n, const float* x) {
+  NW_CHECK(n <= scratch_.n_halves, "{} inputs, memory for {}", n, scratch_.n_halves);
+  const Halves k{n, x, scratch_.halves};
+  queue_.run(k, groups(n, k.kThreads * k.kValues));
+  return scratch_.halves;
 }
 
 // Matrices of one type share a launch.
 void KernelOps::matmuls(std::span<const Product> all, int n, const float* x) {
   NW_CHECK(all.size() <= 32, "{} products of one input", all.size());
+  const uint16_t* halves = nullptr;
   uint32_t done = 0;
   for (size_t first = 0; first < all.size(); first++) {
     if (done >> first & 1) continue;
@@ -91,39 +125,68 @@ void KernelOps::matmuls(std::span<const Product> all, int n, const float* x) {
       same[count++] = all[i];
       done |= 1u << i;
     }
-    products(std::span(same).first(count), 1, n, x, false);
+    const Weight& w = *all[first].w;
+    const bool tiles = many(n) && fits_tiles(w);
+    if (tiles && !halves) halves = to_halves(n * w.n_in, x);
+    products(std::span(same).first(count), 1, n, x, tiles ? halves : nullptr, false);
   }
 }
 
 // All of one type and width; more than one only in one group.
 void KernelOps::products(std::span<const Product> all, int n_groups, int n, const float* x,
-                         bool add) {
+                         const uint16_t* halves, bool add) {
   const Weight& first = *all[0].w;
-  with_codec(first, [&]<class C>(Use<C>) {
-    if (!add && many(n) && fits_tiles(first)) {
-      for (const Product& p : all) {
-        const int64_t tiles = groups(p.w->n_out / n_groups, kTileOutputs) * n_groups;
-        launch_tile<MatTile, C>(queue_, tiles * groups(n, kTileTokens), matrix_of(*p.w), n_groups,
-                                n, x, p.y);
-      }
-      return;
+  // Fields that MatVec and MatTile share; returns the tiles of outputs.
+  const auto fill = [&](auto& kernel, int outputs) {
+    int64_t tiles = 0;
+    for (size_t i = 0; i < all.size(); i++) {
+      NW_CHECK(all[i].w->n_in == first.n_in, "inputs of {} and {}", all[i].w->n_in, first.n_in);
+      kernel.list.matrices[i] = matrix_of(*all[i].w);
+      kernel.list.outputs[i] = all[i].y;
+      kernel.list.n_tiles[i] =
+          static_cast<int>(groups(all[i].w->n_out / n_groups, outputs) * n_groups);
+      tiles += kernel.list.n_tiles[i];
     }
-    const auto launch = [&]<int kCols>(MatVec<C, kCols> kernel) {
-      int64_t tiles = 0;
-      for (size_t i = 0; i < all.size(); i++) {
-        NW_CHECK(all[i].w->n_in == first.n_in, "inputs of {} and {}", all[i].w->n_in, first.n_in);
-        kernel.matrices[i] = matrix_of(*all[i].w);
-        kernel.outputs[i] = all[i].y;
-        kernel.n_tiles[i] =
-            static_cast<int>(groups(all[i].w->n_out / n_groups, kernel.kOutputs) * n_groups);
-        tiles += kernel.n_tiles[i];
-      }
-      kernel.n_groups = n_groups;
-      kernel.n = n;
-      kernel.add = add;
+    kernel.n_groups = n_groups;
+    kernel.n = n;
+    kernel.add = add;
+    return tiles;
+  };
+  if (halves) {
+    int64_t tiles = 0;
+    for (const Product& p : all) tiles += groups(p.w->n_out / n_groups, kTileOutputs) * n_groups;
+    const bool few =
+        n <= kFewTileTokens || tiles * groups(n, kTileTokens) < queue_.n_multiprocessors();
+    return with_tile(first, few, [&]<class C, int T>(Use<C>, std::integral_constant<int, T>) {
+      MatTile<C, T> kernel{};
+      fill(kernel, kTileOutputs);
+      kernel.x = halves;
+      queue_.run(kernel, tiles * groups(n, T));
+    });
+  }
+  with_codec(first, [&]<class C>(Use<C>) {
+    const auto launch = [&](auto kernel) {
+      const int64_t tiles = fill(kernel, kernel.kOutputs) * groups(n, kernel.kRows);
       kernel.x = x;
-      queue_.run(kernel, tiles * groups(n, kCols));
+      if constexpr (requires { kernel.tiles; })
+        run_tiles(queue_, kernel, tiles);
+      else
+        queue_.run(kernel, tiles);
     };
+    if constexpr (kDots<C>)
+      if (!exact_ && fits_dot(first)) {
+        if (n > 1) return launch(DotVec<C, 4, 2>{});
+        int64_t n_out = 0;
+        for (const Product& p : all) n_out += p.w->n_out;
+        switch (outputs_per_simd(n_out)) {
+          case 1:
+            return launch(DotVec<C, 1, 1>{});
+          case 2:
+            return launch(DotVec<C, 1, 2>{});
+          default:
+            return launch(DotVec<C, 1, 4>{});
+        }
+      }
     if (n == 1)
       launch(MatVec<C, 1>{});
     else
@@ -136,27 +199,85 @@ void KernelOps::routed_experts(const ExpertParams& p, int n, int k, const float*
   NW_CHECK(p.w1.type == p.w3.type, "gate {}, up {}", dtype_name(p.w1.type), dtype_name(p.w3.type));
   if (many(n) && fits_tiles(p.w1) && fits_tiles(p.w2))
     return expert_tiles(p, n, k, x, ids, weights, hidden, y);
-  with_codec(p.w1, [&]<class C>(Use<C>) {
-    queue_.run(
-        ExpertHidden<C>{matrix_of(p.w1), matrix_of(p.w3), k, p.limit, x, ids, weights, hidden},
-        int64_t{n} * k * groups(p.w1.n_out, ExpertHidden<C>::kOutputs));
-  });
+  expert_hidden(p, n, k, x, ids, weights, hidden);
   with_codec(p.w2, [&]<class C>(Use<C>) {
-    queue_.run(ExpertDown<C>{matrix_of(p.w2), k, ids, hidden, y},
-               n * groups(p.w2.n_out, ExpertDown<C>::kOutputs));
+    if constexpr (kDots<C>)
+      if (!exact_ && fits_dot(p.w2)) {
+        const DotDown<C, NoCodec> kernel{matrix_of(p.w2), {}, k, ids, hidden, nullptr, y};
+        return queue_.run(kernel, n * groups(p.w2.n_out, kernel.kOutputs));
+      }
+    const ExpertDown<C> kernel{matrix_of(p.w2), k, ids, hidden, y};
+    queue_.run(kernel, n * groups(p.w2.n_out, kernel.kOutputs));
+  });
+}
+
+// In one launch each way where the types allow.
+void KernelOps::experts(const ExpertParams& routed, const ExpertParams& shared, int n, int k,
+                        const float* x, const int32_t* ids, const float* weights,
+                        const ExpertScratch& scratch, float* y) {
+  bool together =
+      n <= kFewRows && !exact_ && routed.w1.type == routed.w3.type && routed.limit == shared.limit;
+  for (const Weight* w : {&shared.w1, &shared.w3, &shared.w2})
+    together = together && w->type == DType::kQ8_0 && fits_dot(*w);
+  for (const Weight* w : {&routed.w1, &routed.w2})
+    with_codec(*w, [&]<class C>(Use<C>) { together = together && kDots<C> && fits_dot(*w); });
+  if (!together) return Ops::experts(routed, shared, n, k, x, ids, weights, scratch, y);
+  with_codec(routed.w1, [&]<class C>(Use<C>) {
+    if constexpr (kDots<C>) {
+      const DotHidden<C, CodecQ8_0> kernel{matrix_of(routed.w1),
+                                           matrix_of(routed.w3),
+                                           matrix_of(shared.w1),
+                                           matrix_of(shared.w3),
+                                           n,
+                                           k,
+                                           0,
+                                           routed.limit,
+                                           x,
+                                           ids,
+                                           weights,
+                                           scratch.hidden,
+                                           scratch.gate};
+      run_tiles(queue_, kernel, kernel.n_tiles());
+    }
+  });
+  with_codec(routed.w2, [&]<class C>(Use<C>) {
+    if constexpr (kDots<C>) {
+      const DotDown<C, CodecQ8_0> kernel{matrix_of(routed.w2), matrix_of(shared.w2), k, ids,
+                                         scratch.hidden,       scratch.gate,         y};
+      queue_.run(kernel, n * groups(routed.w2.n_out, kernel.kOutputs));
+    }
+  });
+}
+
+// hidden [n][k][inner]; ids null: one expert of weight 1.
+void KernelOps::expert_hidden(const ExpertParams& p, int n, int k, const float* x,
+                              const int32_t* ids, const float* weights, float* hidden) {
+  with_codec(p.w1, [&]<class C>(Use<C>) {
+    const Matrix w1 = matrix_of(p.w1), w3 = matrix_of(p.w3);
+    if constexpr (kDots<C>)
+      if (!exact_ && fits_dot(p.w1)) {
+        const DotHidden<C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
+                                           p.limit, x,  ids, weights, hidden, nullptr};
+        return run_tiles(queue_, kernel, kernel.n_tiles());
+      }
+    const ExpertHidden<C> kernel{w1, w3, k, p.limit, x, ids, weights, hidden};
+    queue_.run(kernel, int64_t{n} * k * groups(p.w1.n_out, kernel.kOutputs));
   });
 }
 
 void KernelOps::shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
                               float* down, float* y) {
-  if (n > kFewRows || p.w1.type != p.w3.type) return Ops::shared_expert(p, n, x, gate, up, down, y);
-  with_codec(p.w1, [&]<class C>(Use<C>) {
-    queue_.run(
-        ExpertHidden<C>{matrix_of(p.w1), matrix_of(p.w3), 1, p.limit, x, nullptr, nullptr, gate},
-        n * groups(p.w1.n_out, ExpertHidden<C>::kOutputs));
-  });
   const Product down_product{&p.w2, y};
-  products({&down_product, 1}, 1, n, gate, true);
+  if (many(n) && fits_tiles(p.w1) && fits_tiles(p.w2)) {
+    const Product gate_and_up[] = {{&p.w1, gate}, {&p.w3, up}};
+    matmuls(gate_and_up, n, x);
+    swiglu(n * p.w1.n_out, p.limit, up, gate);
+    const uint16_t* halves = to_halves(n * p.w2.n_in, gate);
+    return products({&down_product, 1}, 1, n, gate, halves, true);
+  }
+  if (n > kFewRows || p.w1.type != p.w3.type) return Ops::shared_expert(p, n, x, gate, up, down, y);
+  expert_hidden(p, n, 1, x, nullptr, nullptr, gate);
+  products({&down_product, 1}, 1, n, gate, nullptr, true);
 }
 
 void KernelOps::expert_tiles(const ExpertParams& p, int n, int k, const float* x,
@@ -164,18 +285,27 @@ void KernelOps::expert_tiles(const ExpertParams& p, int n, int k, const float* x
   const int n_pairs = n * k, n_experts = static_cast<int>(p.w1.n_experts);
   NW_CHECK(n <= limits_.n_rows && k <= limits_.n_experts_used && p.w2.n_out <= limits_.d_model,
            "{} rows of {}, {} experts each", n, p.w2.n_out, k);
+  const int64_t n_x = n * p.w1.n_in, n_hidden = n_pairs * p.w1.n_out;
+  NW_CHECK(n_x + n_hidden <= scratch_.n_halves, "{} inputs, memory for {}", n_x + n_hidden,
+           scratch_.n_halves);
+  const uint16_t* x_halves = to_halves(n_x, x);
+  uint16_t* hidden_halves = scratch_.halves + n_x;
   const ExpertOrder order{scratch_.pairs, scratch_.tiles, scratch_.n_tiles};
+  // Small tiles where most experts would not fill more than one of them.
+  const bool few = n_pairs <= n_experts * (kFewTileTokens * 7 / 8);
+  const int tile_pairs = few ? kFewTileTokens : kTileTokens;
   // As many tiles as there can be; those beyond the number found return at once.
-  const int64_t most = n_pairs / kTileTokens + std::min(n_experts, n_pairs);
-  queue_.run(ExpertSort{n_pairs, n_experts, ids, order}, 1);
-  with_codec(p.w1, [&]<class C>(Use<C>) {
-    launch_tile<ExpertHiddenTile, C>(queue_, most * groups(p.w1.n_out, kTileOutputs / 2),
-                                     matrix_of(p.w1), matrix_of(p.w3), k, p.limit, order, x,
-                                     weights, hidden);
+  const int64_t most = n_pairs / tile_pairs + std::min(n_experts, n_pairs);
+  queue_.run(ExpertSort{n_pairs, n_experts, tile_pairs, ids, order}, 1);
+  with_tile(p.w1, few, [&]<class C, int T>(Use<C>, std::integral_constant<int, T>) {
+    using Kernel = ExpertHiddenTile<C, T>;
+    queue_.run(Kernel{matrix_of(p.w1), matrix_of(p.w3), k, p.limit, order, x_halves, weights,
+                      hidden, hidden_halves},
+               most * groups(p.w1.n_out, Kernel::kOutputs));
   });
-  with_codec(p.w2, [&]<class C>(Use<C>) {
-    launch_tile<ExpertDownTile, C>(queue_, most * groups(p.w2.n_out, kTileOutputs), matrix_of(p.w2),
-                                   order, hidden, scratch_.expert_down);
+  with_tile(p.w2, few, [&]<class C, int T>(Use<C>, std::integral_constant<int, T>) {
+    queue_.run(ExpertDownTile<C, T>{matrix_of(p.w2), order, hidden_halves, scratch_.expert_down},
+               most * groups(p.w2.n_out, kTileOutputs));
   });
   const ExpertSum sum{n, p.w2.n_out, k, scratch_.expert_down, y};
   queue_.run(sum, groups(n * p.w2.n_out, sum.kThreads));
@@ -213,14 +343,17 @@ bool KernelOps::fused_hc(const HcParams& p, const float* norm, int n, int n_mixe
                          float* X, float* gates, float* x) {
   const bool plain =
       p.fn.type == DType::kF32 || p.fn.type == DType::kF16 || p.fn.type == DType::kBF16;
-  if (!plain || p.d % 8 != 0) return false;
-  const int slices = static_cast<int>(groups(p.d, HcMix<CodecF32>::kColumns));
+  if (!plain || p.d % 8 != 0 || p.d > HcFinish::kMaxWidth) return false;
+  const int slices = static_cast<int>(groups(p.d, HcMix<CodecF32, 1>::kColumns));
   NW_CHECK(n <= limits_.n_rows && p.n_hc <= limits_.n_hc && p.d <= limits_.d_model,
            "{} rows of {} x {}", n, p.n_hc, p.d);
   with_codec(p.fn, [&]<class C>(Use<C>) {
+    const auto launch = [&](auto kernel, int rows) {
+      kernel = {matrix_of(p.fn), p.d, n, p.n_hc, slices, out, gates, X, scratch_.hc_partial};
+      queue_.run(kernel, groups(n, rows) * slices);
+    };
     if constexpr (!C::kScaled && C::kRun >= 4)
-      queue_.run(HcMix<C>{matrix_of(p.fn), p.d, p.n_hc, slices, out, gates, X, scratch_.hc_partial},
-                 int64_t{n} * slices);
+      n <= kFewRows ? launch(HcMix<C, 1>{}, 1) : launch(HcMix<C, 4>{}, 4);
   });
   queue_.run(HcFinish{view_of(p, n_mixes), slices, scratch_.hc_partial, X, norm, gates, x}, n);
   return true;

@@ -15,8 +15,13 @@ class Queue {
   // Enqueues n_groups groups of n_threads threads. `kernel` is copied before the call returns.
   virtual void launch(KernelId id, const void* kernel, int64_t n_bytes, int64_t n_groups,
                       int n_threads) = 0;
+  // As many groups at least keep the device busy. A kernel with a choice of sizes takes one that
+  // gives more; one that prepares something per group makes not many more than two each.
+  virtual int n_multiprocessors() const = 0;
   // Waits for everything enqueued.
   virtual void sync() = 0;
+  // The most shared memory that a group can have; 32 KiB are there on every device.
+  virtual int64_t shared_bytes() const { return 32 << 10; }
 
   template <class K>
   void run(const K& kernel, int64_t n_groups) {

@@ -1,0 +1,279 @@
+// Attention of few rows on matrix units. The keys of a query are cut into parts as in attention.h;
+// a group takes kHeads heads of one part, a second kernel merges the parts.
+//
+// Stored rows are exact as halves (attention_tile.h); queries and the weights of the softmax are
+// sums of two halves, 22 bits, so that the result is that of f32 arithmetic but for its rounding.
+#pragma once
+
+#include "kernels/attention.h"
+#include "kernels/tile.h"
+
+namespace narwhal {
+namespace kernels {
+
+k_fn void split_half(float x, k_private uint16_t* high, k_private uint16_t* low) {
+  *high = to_half(x);
+  *low = to_half(x - k_f16_to_f32(*high));
+}
+
+// What two neighbouring values of a row are made of: two codes and their scale, or two BF16. dim,
+// nope: multiples of 64. Loads only, without a branch, so that many are on the way at once.
+k_fn uint32_t row_bytes_of(k_private const Format& f, k_device const uint8_t* row, int d) {
+  const bool coded = d < f.nope;
+  k_device const uint8_t* at = coded ? row + d : row + f.nope + f.nope / 64 + 2 * (d - f.nope);
+  k_device const uint8_t* third = coded ? row + f.nope + d / 64 : at + 2;
+  return uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(third[0]) << 16 |
+         uint32_t(coded ? third[0] : third[1]) << 24;
+}
+k_fn uint32_t row_halves(k_private const Format& f, uint32_t bytes, int d) {
+  float a = bf16_to_f32(uint16_t(bytes)), b = bf16_to_f32(uint16_t(bytes >> 16));
+  if (d < f.nope) {
+    const float scale = e8m0_to_f32(bytes >> 24);
+    a = e4m3_to_f32(bytes & 255u) * scale;
+    b = e4m3_to_f32(bytes >> 8 & 255u) * scale;
+  }
+  return uint32_t(to_half(a)) | uint32_t(to_half(b)) << 16;
+}
+
+// Values of all parts [n][n_heads][kMaxParts][head_dim], and behind them their tops and sums.
+k_fn k_device float* part_value(k_private const AttentionView& p, int64_t head, int part) {
+  return p.parts + (head * kMaxParts + part) * p.head_dim;
+}
+k_fn k_device float* part_top(k_private const AttentionView& p, int64_t head, int part) {
+  return p.parts + int64_t(p.b.n) * p.n_heads * kMaxParts * p.head_dim +
+         (head * kMaxParts + part) * kPartExtra;
+}
+
+// kBlocks * 128 dims at most.
+template <int kBlocks>
+struct AttentionPart {
+  k_value int kThreads = 256, kSimds = 8;
+  k_value int kHeads = 16, kTile = 16;         // heads of a group; keys of a softmax step
+  k_value int kKeys = kLargeShared ? 32 : 16;  // keys in shared memory
+  k_value int kDims = 128 * kBlocks, kStride = kDims + 8;  // halves; rows start in different banks
+  k_value int kEach = kDims / kSimds;  // dims of a simd: of the scores' sums, of the values
+  k_value int kWeightStride = kTile + 8;
+  struct Shared {
+    uint16_t rows[kKeys * kStride];                // queries at first, then keys
+    uint16_t weights[2 * kHeads * kWeightStride];  // of the step's keys: high and low halves
+    float part[kSimds * kHeads * kTile];
+    float top[kHeads], sum[kHeads], factor[kHeads];
+  };
+  AttentionView p;
+
+  // A simd's columns of the queries, as fragments of high and low halves.
+  k_call void load_queries(k_private const Group& g, k_shared Shared* sh, int r, int head0,
+                           k_private FragA (&high)[kEach / 16],
+                           k_private FragA (&low)[kEach / 16]) k_const {
+    const int kRounds = kHeads * kDims / 4 / kThreads;
+    const int kLow = kKeys == 2 * kHeads ? kHeads : 0;  // first row of the low halves
+    Word4 v[kRounds];
+    k_unroll for (int i = 0; i < kRounds; i++) {
+      const int at = 4 * (i * kThreads + int(g.index)), head = head0 + at / kDims, d = at % kDims;
+      const bool there = head < p.n_heads && d < p.head_dim;
+      const Word4 four =
+          k_load4(p.q + (there ? (int64_t(r) * p.n_heads + head) * p.head_dim + d : 0));
+      k_unroll for (int j = 0; j < 4; j++) v[i].v[j] = there ? four.v[j] : 0u;
+    }
+    for (int pass = 0; pass < (kLow > 0 ? 1 : 2); pass++) {
+      g.barrier();
+      k_unroll for (int i = 0; i < kRounds; i++) {
+        const int at = 4 * (i * kThreads + int(g.index)), h = at / kDims, d = at % kDims;
+        k_unroll for (int j = 0; j < 4; j++) {
+          uint16_t a, b;
+          split_half(k_float(v[i].v[j]), &a, &b);
+          if (kLow > 0 || pass == 0) sh->rows[h * kStride + d + j] = a;
+          if (kLow > 0 || pass == 1) sh->rows[(kLow + h) * kStride + d + j] = b;
+        }
+      }
+      g.barrier();
+      k_unroll for (int i = 0; i < kEach / 16; i++) {
+        k_shared const uint16_t* at = sh->rows + int(g.simd) * kEach + 16 * i;
+        if (kLow > 0 || pass == 0) g.load_a(high[i], at, kStride);
+        if (kLow > 0 || pass == 1) g.load_a(low[i], at + kLow * kStride, kStride);
+      }
+    }
+  }
+
+  k_call void load_keys(k_private const Group& g, k_shared Shared* sh, int r, int first, int end,
+                        int n_window) k_const {
+    k_device const uint8_t* rows[kKeys / kSimds];
+    k_unroll for (int i = 0; i < kKeys / kSimds; i++) {
+      const int key = min_int(first + int(g.simd) + i * kSimds, end - 1);
+      bool compressed;  // of the same format
+      rows[i] = key_row(p, r, key, n_window, &compressed);
+    }
+    const int kPairs = kDims / 2 / kSimd;  // of a key and lane
+    uint32_t bytes[kKeys / kSimds][kPairs];
+    k_unroll for (int i = 0; i < kKeys / kSimds; i++) k_unroll for (int j = 0; j < kPairs; j++) {
+      const int d = 2 * (j * kSimd + int(g.lane));
+      bytes[i][j] = row_bytes_of(p.row, rows[i], d < p.head_dim ? d : 0);
+    }
+    g.barrier();
+    k_unroll for (int i = 0; i < kKeys / kSimds; i++) {
+      const int t = int(g.simd) + i * kSimds;
+      k_shared uint32_t* to = reinterpret_cast<k_shared uint32_t*>(sh->rows + t * kStride);
+      const bool there = first + t < end;
+      k_unroll for (int j = 0; j < kPairs; j++) {
+        const int d = 2 * (j * kSimd + int(g.lane));
+        to[d / 2] = there && d < p.head_dim ? row_halves(p.row, bytes[i][j], d) : 0u;
+      }
+    }
+    g.barrier();
+  }
+
+  // Scores of kTile keys from key0 on: every simd sums over its dims.
+  k_call void scores(k_private const Group& g, k_shared Shared* sh, int key0,
+                     k_private const FragA (&high)[kEach / 16],
+                     k_private const FragA (&low)[kEach / 16]) k_const {
+    k_unroll for (int n = 0; n < kTile / 8; n++) {
+      FragC sums;
+      g.clear(sums);
+      k_unroll for (int i = 0; i < kEach / 16; i++) {
+        FragB keys;
+        g.load_b(keys, sh->rows + (key0 + 8 * n) * kStride + int(g.simd) * kEach + 16 * i, kStride);
+        g.mma(sums, low[i], keys);
+        g.mma(sums, high[i], keys);
+      }
+      g.store_c(sums, sh->part + int(g.simd) * kHeads * kTile + 8 * n, kTile);
+    }
+    g.barrier();
+  }
+
+  // One thread per head and key; the 16 lanes of a head are neighbours.
+  k_call void weigh(k_private const Group& g, k_shared Shared* sh, int n_valid) k_const {
+    const int h = int(g.index) / kTile, t = int(g.index) % kTile;
+    float z = 0;
+    for (int simd = 0; simd < kSimds; simd++) z += sh->part[(simd * kHeads + h) * kTile + t];
+    z = t < n_valid ? z * p.scale : -k_float(0x7f800000u);
+    float top = z;
+    for (unsigned m = 8; m > 0; m /= 2) top = max_float(top, g.simd_shuffle(top, g.lane ^ m));
+    const float before = sh->top[h];
+    top = max_float(top, before);
+    const float weight = k_exp(z - top);
+    float sum = weight;
+    for (unsigned m = 8; m > 0; m /= 2) sum += g.simd_shuffle(sum, g.lane ^ m);
+    uint16_t high, low;
+    split_half(weight, &high, &low);
+    sh->weights[h * kWeightStride + t] = high;
+    sh->weights[(kHeads + h) * kWeightStride + t] = low;
+    g.simd_barrier();
+    if (t == 0) {
+      const float factor = k_exp(before - top);
+      sh->factor[h] = factor;
+      sh->sum[h] = k_mad(sh->sum[h], factor, sum);
+      sh->top[h] = top;
+    }
+    g.barrier();
+  }
+
+  k_call void add_values(k_private const Group& g, k_shared Shared* sh, int key0,
+                         k_private FragC (&values)[kEach / 8]) k_const {
+    FragA high, low;
+    g.load_a(high, sh->weights, kWeightStride);
+    g.load_a(low, sh->weights + kHeads * kWeightStride, kWeightStride);
+    k_unroll for (int i = 0; i < kEach / 8; i++) {
+      FragB keys;
+      g.load_b_across(keys, sh->rows + key0 * kStride + int(g.simd) * kEach + 8 * i, kStride);
+      g.scale_rows(values[i], sh->factor);
+      g.mma(values[i], low, keys);
+      g.mma(values[i], high, keys);
+    }
+  }
+
+  k_call void store(k_private const Group& g, k_shared Shared* sh, int r, int head0, int part,
+                    k_private const FragC (&values)[kEach / 8]) k_const {
+    g.barrier();
+    k_shared float* staged = sh->part + int(g.simd) * kHeads * kTile;
+    k_unroll for (int i = 0; i < kEach / 8; i++) {
+      g.simd_barrier();
+      g.store_c(values[i], staged, 8);
+      g.simd_barrier();
+      for (int j = int(g.lane); j < kHeads * 8; j += kSimd) {
+        const int head = head0 + j / 8, d = int(g.simd) * kEach + 8 * i + j % 8;
+        if (head < p.n_heads && d < p.head_dim)
+          part_value(p, int64_t(r) * p.n_heads + head, part)[d] = staged[j];
+      }
+    }
+    const int head = head0 + int(g.index);
+    if (int(g.index) < kHeads && head < p.n_heads) {
+      k_device float* to = part_top(p, int64_t(r) * p.n_heads + head, part);
+      to[0] = sh->top[g.index];
+      to[1] = sh->sum[g.index];
+    }
+  }
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    const int head_groups = (p.n_heads + kHeads - 1) / kHeads;
+    const int part = int(g.group) % kMaxParts, at = int(g.group) / kMaxParts;
+    const int r = at / head_groups, head0 = at % head_groups * kHeads;
+    const int n_keys = all_keys(p, r), n_window = window_keys(p, r), length = part_length(n_keys);
+    const int begin = part * length, end = min_int(begin + length, n_keys);
+    if (begin >= n_keys) return;
+    FragA high[kEach / 16], low[kEach / 16];
+    load_queries(g, sh, r, head0, high, low);
+    if (int(g.index) < kHeads) {
+      sh->top[g.index] = -k_float(0x7f800000u);
+      sh->sum[g.index] = 0;
+    }
+    FragC values[kEach / 8];
+    k_unroll for (int i = 0; i < kEach / 8; i++) g.clear(values[i]);
+    for (int first = begin; first < end; first += kKeys) {
+      load_keys(g, sh, r, first, end, n_window);
+      for (int key = 0; key < kKeys && first + key < end; key += kTile) {
+        scores(g, sh, key, high, low);
+        weigh(g, sh, min_int(kTile, end - first - key));
+        add_values(g, sh, key, values);
+      }
+    }
+    store(g, sh, r, head0, part, values);
+  }
+};
+
+// Merges the parts of one head and the sink, and undoes the rotation of the result; one group per
+// row and head, two dims per thread at a time.
+struct AttentionMerge {
+  k_value int kThreads = 256;
+  struct Shared {
+    float weight[kMaxParts];
+  };
+  AttentionView p;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    const int r = int(g.group) / p.n_heads, head = int(g.group) % p.n_heads;
+    const int n_keys = all_keys(p, r), length = part_length(n_keys);
+    const int n_parts = (n_keys + length - 1) / length;
+    if (g.simd == 0) {  // a lane is a part
+      const bool there = int(g.lane) < n_parts;
+      k_device const float* of = part_top(p, g.group, there ? int(g.lane) : 0);
+      const float mine = of[0];
+      float top = max_float(mine, p.sinks[head]), sum = 0;
+      for (unsigned m = 16; m > 0; m /= 2) top = max_float(top, g.simd_shuffle(top, g.lane ^ m));
+      const float weight = there ? k_exp(mine - top) : 0.0f;
+      sum = g.simd_sum(there ? weight * of[1] : 0.0f) + k_exp(p.sinks[head] - top);
+      sh->weight[g.lane] = weight / sum;
+    }
+    g.barrier();
+    for (int d = 2 * int(g.index); d < p.head_dim; d += 2 * kThreads) {
+      k_device const float* value = part_value(p, g.group, 0) + d;
+      float a = 0, b = 0;
+      for (int part = 0; part < n_parts; part++, value += p.head_dim) {
+        a = k_mad(sh->weight[part], value[0], a);
+        b = k_mad(sh->weight[part], value[1], b);
+      }
+      const int i = d - (p.head_dim - p.rope);
+      if (i >= 0) {
+        k_device const float* turn = p.table + int64_t(r) * p.rope + i;
+        const float c = turn[0], s = -turn[1], x = a, y = b;
+        a = x * c - y * s;
+        b = x * s + y * c;
+      }
+      k_device float* to = p.out + int64_t(g.group) * p.head_dim + d;
+      to[0] = a;
+      to[1] = b;
+    }
+  }
+};
+
+}  // namespace kernels
+}  // namespace narwhal
