@@ -60,21 +60,23 @@ k_fn Word4 k_load4(k_device const void* p) {
   const uint4 u = *reinterpret_cast<k_device const uint4*>(p);
   return {{u.x, u.y, u.z, u.w}};
 }
-k_fn Word4 k_load4(k_shared const void* p) {
-  const uint4 u = *reinterpret_cast<k_shared const uint4*>(p);
-  return {{u.x, u.y, u.z, u.w}};
-}
 k_fn uint4 vector_of(k_private const Word4& w) {
   uint4 u;
   u.x = w.v[0], u.y = w.v[1], u.z = w.v[2], u.w = w.v[3];
   return u;
 }
-k_fn void k_store4(k_shared void* p, k_private const Word4& w) {
-  *reinterpret_cast<k_shared uint4*>(p) = vector_of(w);
-}
 k_fn void k_store4(k_device void* p, k_private const Word4& w) {
   *reinterpret_cast<k_device uint4*>(p) = vector_of(w);
 }
+#if !defined(METAL_ON_CPU)  // where there are no address spaces
+k_fn Word4 k_load4(k_shared const void* p) {
+  const uint4 u = *reinterpret_cast<k_shared const uint4*>(p);
+  return {{u.x, u.y, u.z, u.w}};
+}
+k_fn void k_store4(k_shared void* p, k_private const Word4& w) {
+  *reinterpret_cast<k_shared uint4*>(p) = vector_of(w);
+}
+#endif
 
 k_fn float k_f16_to_f32(uint16_t h) { return float(as_type<half>(h)); }
 k_fn uint16_t k_f32_to_f16(float x) { return as_type<ushort>(half(x)); }

@@ -10,6 +10,7 @@ namespace narwhal::gpu {
 namespace {
 
 constexpr int kHcColumns = kernels::HcMix<kernels::CodecF32, 1>::kColumns;
+constexpr int kFewestTileTokens = 32;  // of all devices
 
 }  // namespace
 
@@ -38,7 +39,7 @@ int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) 
   const int64_t n_pairs = int64_t{limits.n_rows} * limits.n_experts_used;
   const int64_t few = std::min(limits.n_rows, kFewRows);
   take(s.pairs, n_pairs);
-  take(s.tiles, 3 * (n_pairs / kernels::kFewTileTokens + limits.n_experts + 1));
+  take(s.tiles, 3 * (n_pairs / kFewestTileTokens + limits.n_experts + 1));
   take(s.n_tiles, 1);
   take(s.expert_down, limits.n_rows > kFewRows ? n_pairs * limits.d_model : 0);
   const int64_t inputs = std::max<int64_t>(limits.max_inputs, limits.max_width);

@@ -64,7 +64,8 @@ void run_tiles(Queue& queue, K kernel, int64_t n_tiles) {
   queue.run(kernel, groups(n_tiles, kernel.tiles));
 }
 
-// Calls f with the codec of a weight that fits tiles and the rows of a tile.
+// Calls f with the codec of a weight that fits tiles and the rows of a tile, which name the kernel;
+// the device's kernel of this name may have fewer (Queue::tile_tokens).
 template <class F>
 void with_tile(const Weight& w, bool few, F&& f) {
   with_codec(w, [&]<class C>(Use<C> use) {
@@ -155,13 +156,13 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
   if (halves) {
     int64_t tiles = 0;
     for (const Product& p : all) tiles += groups(p.w->n_out / n_groups, kTileOutputs) * n_groups;
-    const bool few =
-        n <= kFewTileTokens || tiles * groups(n, kTileTokens) < queue_.n_multiprocessors();
+    const bool few = n <= queue_.tile_tokens(true) ||
+                     tiles * groups(n, queue_.tile_tokens(false)) < queue_.n_multiprocessors();
     return with_tile(first, few, [&]<class C, int T>(Use<C>, std::integral_constant<int, T>) {
       MatTile<C, T> kernel{};
       fill(kernel, kTileOutputs);
       kernel.x = halves;
-      queue_.run(kernel, tiles * groups(n, T));
+      queue_.run(kernel, tiles * groups(n, queue_.tile_tokens(few)));
     });
   }
   with_codec(first, [&]<class C>(Use<C>) {
@@ -292,8 +293,8 @@ void KernelOps::expert_tiles(const ExpertParams& p, int n, int k, const float* x
   uint16_t* hidden_halves = scratch_.halves + n_x;
   const ExpertOrder order{scratch_.pairs, scratch_.tiles, scratch_.n_tiles};
   // Small tiles where most experts would not fill more than one of them.
-  const bool few = n_pairs <= n_experts * (kFewTileTokens * 7 / 8);
-  const int tile_pairs = few ? kFewTileTokens : kTileTokens;
+  const bool few = n_pairs <= n_experts * (queue_.tile_tokens(true) * 7 / 8);
+  const int tile_pairs = queue_.tile_tokens(few);
   // As many tiles as there can be; those beyond the number found return at once.
   const int64_t most = n_pairs / tile_pairs + std::min(n_experts, n_pairs);
   queue_.run(ExpertSort{n_pairs, n_experts, tile_pairs, ids, order}, 1);

@@ -22,6 +22,10 @@ class Queue {
   virtual void sync() = 0;
   // The most shared memory that a group can have; 32 KiB are there on every device.
   virtual int64_t shared_bytes() const { return 32 << 10; }
+  // Rows of the device's matrix tiles (kernels/tile.h), where there are many and where few.
+  virtual int tile_tokens(bool few) const {
+    return few ? kernels::kFewTileTokens : kernels::kTileTokens;
+  }
 
   template <class K>
   void run(const K& kernel, int64_t n_groups) {
