@@ -34,7 +34,8 @@ if(NARWHAL_CUDA)
 
   # Tests that hand vectors to ops: their heap becomes memory that the GPU sees.
   function(narwhal_cuda_memory target)
-    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests/gpu/pinned_new.cc)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests/gpu/arena.cc
+      ${PROJECT_SOURCE_DIR}/tests/gpu/cuda_arena.cc)
     target_include_directories(${target} SYSTEM PRIVATE ${cuda_root}/include)
   endfunction()
 elseif(NOT NARWHAL_HIP)

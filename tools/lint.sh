@@ -8,7 +8,7 @@ fault() {
   faults=$((faults + 1))
 }
 
-for file in $(git ls-files '*.cc' '*.h' '*.S' '*.py' '*.sh' '*.cmake' 'run' 'test' '.ci/run'); do
+for file in $(git ls-files '*.cc' '*.mm' '*.h' '*.S' '*.py' '*.sh' '*.cmake' 'run' 'test' '.ci/run'); do
   lines=$(wc -l <"$file")
   [ "$lines" -le 800 ] || fault "$file: $lines lines, at most 800; split it by concept"
 done
@@ -37,7 +37,7 @@ closure() {
 rooms=$(sed -n 's/^narwhal_room(\([a-z_]*\).*/\1/p' CMakeLists.txt)
 for room in $rooms; do
   allowed=$(closure "$room")
-  for line in $(grep --recursive --only-matching --include='*.cc' --include='*.h' \
+  for line in $(grep --recursive --only-matching --include='*.cc' --include='*.mm' --include='*.h' \
     '^#include "[a-z_]*/' "src/$room" 2>/dev/null | sed 's/#include "//; s/\/$//'); do
     file=${line%:*}
     used=${line##*:}
@@ -52,7 +52,7 @@ for folder in src/*/; do
   printf '%s\n' "$rooms" | grep -qx "$room" || fault "src/$room is no room of CMakeLists.txt"
 done
 
-for file in $(git ls-files 'src/*.cc' 'src/*.h' 'include/*.h' | grep -v '^src/base/' |
+for file in $(git ls-files 'src/*.cc' 'src/*.mm' 'src/*.h' 'include/*.h' | grep -v '^src/base/' |
   xargs grep --files-with-matches --word-regexp 'getenv' 2>/dev/null); do
   fault "$file reads the environment; only src/base/options.cc may"
 done

@@ -9,6 +9,9 @@
 #endif
 #include "backend/emu/emu_backend.h"
 #include "backend/host_backend.h"
+#ifdef NARWHAL_METAL
+#include "backend/metal/metal_backend.h"
+#endif
 #include "ops/ref/ref_ops.h"
 
 namespace narwhal {
@@ -53,6 +56,9 @@ std::vector<std::string> backend_names() {
 #ifdef NARWHAL_CUDA
   names.insert(names.begin(), kCudaName);
 #endif
+#ifdef NARWHAL_METAL
+  names.insert(names.begin(), "metal");
+#endif
   return names;
 }
 
@@ -60,6 +66,9 @@ Result<std::unique_ptr<Backend>> make_backend(const std::string& name,
                                               const BackendOptions& options) {
 #ifdef NARWHAL_CUDA
   if (name == kCudaName || (name == "auto" && cuda_available())) return make_cuda_backend(options);
+#endif
+#ifdef NARWHAL_METAL
+  if (name == "metal" || (name == "auto" && metal_available())) return make_metal_backend(options);
 #endif
   if (name == "auto" || name == "cpu") return make_cpu_backend(options);
   if (name == "ref") return make_ref_backend();

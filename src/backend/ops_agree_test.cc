@@ -5,6 +5,7 @@
 #include <cstring>
 #include <random>
 
+#include "../../tests/gpu/devices.h"
 #include "backend/backend.h"
 #include "backend/cpu/kernels/kernels.h"
 #include "ops/ref/ref_ops.h"
@@ -28,7 +29,7 @@ bool is_cpu(const std::string& name) { return name.starts_with("cpu"); }
 Result<std::unique_ptr<Backend>> make_device(const std::string& name) {
   if (name.starts_with("cpu_"))
     return make_backend("cpu", {.n_threads = 3, .cpu_level = name.substr(4)});
-  return make_backend(name, {.n_threads = 3});
+  return make_test_backend(name, {.n_threads = 3});
 }
 
 // Activations in 16 bits per 32, and in 8 bits per 256.
@@ -53,7 +54,7 @@ class OpsAgree : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     auto backend = make_device(GetParam());
-    const bool gpu = GetParam() == "cuda" || GetParam() == "hip";
+    const bool gpu = is_gpu(GetParam());
     if (gpu && !backend.ok()) GTEST_SKIP() << backend.status().message();
     ASSERT_TRUE(backend.ok());
     backend_ = *std::move(backend);

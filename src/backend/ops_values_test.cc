@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 
+#include "../../tests/gpu/devices.h"
 #include "backend/backend.h"
 #include "ops/row_codec.h"
 
@@ -16,8 +17,8 @@ namespace {
 class OpsValues : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    auto backend = make_backend(GetParam(), {.n_threads = 2});
-    const bool gpu = GetParam() == "cuda" || GetParam() == "hip";
+    auto backend = make_test_backend(GetParam(), {.n_threads = 2});
+    const bool gpu = is_gpu(GetParam());
     if (gpu && !backend.ok()) GTEST_SKIP() << backend.status().message();
     ASSERT_TRUE(backend.ok());
     backend_ = *std::move(backend);

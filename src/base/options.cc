@@ -69,7 +69,8 @@ constexpr Option kOptions[] = {
     // Model and machine.
     {"--model", "-m", "run chat inspect tokenize logits bench eval serve", kFile, "FILE", "",
      "NARWHAL_MODEL", "model file (GGUF); without it the embedded model"},
-    {"--backend", "", kEngine, kChoice, "auto|cuda|hip|cpu|ref|emu", "auto", "", "what computes"},
+    {"--backend", "", kEngine, kChoice, "auto|cuda|hip|metal|cpu|ref|emu", "auto", "",
+     "what computes"},
     {"--cpu-level", "", kEngine, kChoice, "auto|portable|avx2|avx512|amx|neon", "auto", "",
      "instruction sets of the CPU backend; auto = the best of this machine"},
     {"--ctx", "", kEngine, kInt, "N", "0", "",

@@ -91,11 +91,11 @@ uint64_t expert_bytes(const gguf::File& file) {
   return n_bytes;
 }
 
-// What may be used of a device with memory of its own; nothing where the memory is this machine's,
-// to which no weight can be moved.
+// What may be used of a device with memory, or a share of this machine's, of its own; nothing where
+// all of this machine's is as good.
 std::optional<uint64_t> device_limit(const EngineOptions& options, const Backend& backend) {
   std::optional<uint64_t> limit = backend.device_memory();
-  if (options.gpu_memory_mb > 0 && backend.reads_host_memory()) {
+  if (options.gpu_memory_mb > 0 && (limit || backend.reads_host_memory())) {
     const uint64_t asked = static_cast<uint64_t>(options.gpu_memory_mb) << 20;
     limit = std::min(limit.value_or(asked), asked);
   }

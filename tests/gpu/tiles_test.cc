@@ -20,7 +20,7 @@ constexpr DType kTypes[] = {DType::kF16,  DType::kBF16,    DType::kQ8_0, DType::
 class Tiles : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    backend_ = *make_backend(GetParam(), {});
+    backend_ = *make_test_backend(GetParam(), {});
     ASSERT_TRUE(backend_
                     ->prepare({.n_rows = 300,
                                .max_width = 512,

@@ -28,6 +28,7 @@ class Machine {
   void simd_barrier();
   const uint32_t* exchange(const uint32_t* values, int n);
   Copies& copies();
+  int lane() const { return running_ % 32; }  // of that fiber
 
  private:
   static constexpr int kMaxValues = 8;

@@ -1,35 +1,32 @@
-// Memory of test programs that a GPU can read and write: operator new takes from one pinned arena,
-// so the op tests, which hand vectors to the ops, run on CUDA unchanged. Launches wait for their
-// end, as the tests look at results at once. Without a GPU this is malloc.
+#include "arena.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
 
-#include "backend/cuda/runtime.h"
-
 namespace {
 
-constexpr size_t kArenaBytes = size_t{1} << 30, kSmallest = 64;
+constexpr size_t kSmallest = 64;
 constexpr int kClasses = 26;
 
 struct Arena {
   std::mutex mutex;
-  char *begin = nullptr, *at = nullptr;
+  narwhal::ArenaMemory memory;
+  char* at = nullptr;
   void* free[kClasses] = {};  // linked lists of freed pieces by power of two
   bool ready = false, opening = false;
 
   void open() {
     opening = true;
-    setenv("CUDA_LAUNCH_BLOCKING", "1", 1);
-    void* p = nullptr;
-    if (cudaHostAlloc(&p, kArenaBytes, cudaHostAllocMapped) == cudaSuccess)
-      begin = at = static_cast<char*>(p);
-    cudaGetLastError();
+    memory = narwhal::open_arena();
+    at = memory.begin;
     opening = false;
     ready = true;
   }
-  bool owns(const void* p) const { return begin && p >= begin && p < begin + kArenaBytes; }
+  bool owns(const void* p) const {
+    return memory.begin && p >= memory.begin && p < memory.begin + memory.n_bytes;
+  }
 };
 
 Arena& arena() {
@@ -38,7 +35,7 @@ Arena& arena() {
   return *a;
 }
 
-thread_local bool inside = false;  // CUDA's own allocations
+thread_local bool inside = false;  // allocations of open_arena
 
 int class_of(size_t n) {
   int c = 0;
@@ -55,12 +52,12 @@ void* take(size_t n) {
     const std::lock_guard lock(a.mutex);
     if (!a.ready && !a.opening) a.open();
     const int c = class_of(n);
-    if (a.begin && c < kClasses) {
+    if (a.memory.begin && c < kClasses) {
       const size_t size = kSmallest << c;
       if (a.free[c]) {
         p = a.free[c];
         a.free[c] = *static_cast<void**>(p);
-      } else if (a.at + size <= a.begin + kArenaBytes) {
+      } else if (a.at + size <= a.memory.begin + a.memory.n_bytes) {
         p = a.at;
         a.at += size;
       }
@@ -86,6 +83,8 @@ void give(void* p) {
 }
 
 }  // namespace
+
+narwhal::ArenaMemory narwhal::arena_memory() { return arena().memory; }
 
 void* operator new(size_t n) {
   void* p = take(n);

@@ -1,0 +1,25 @@
+# Run at build time: cmake -DSOURCE=src/backend/metal/kernels.metal -DROOT=src -DOUT=file -P metal_text.cmake
+#
+# Writes the kernels as one text, every `#include "..."` replaced by the file once, for compilers that
+# see no folders. The vocabularies of other devices, which the preprocessor skips, are left out.
+cmake_policy(VERSION 3.25)
+set(text "")
+file(READ ${SOURCE} rest)
+set(seen "")
+while(rest MATCHES "\n?#include \"([^\"]+)\"[^\n]*")
+  set(line "${CMAKE_MATCH_0}")
+  set(name "${CMAKE_MATCH_1}")
+  string(FIND "${rest}" "${line}" at)
+  string(LENGTH "${line}" length)
+  string(SUBSTRING "${rest}" 0 ${at} before)
+  math(EXPR after "${at} + ${length}")
+  string(SUBSTRING "${rest}" ${after} -1 rest)
+  string(APPEND text "${before}\n")
+  if(NOT name IN_LIST seen AND NOT name MATCHES "portable_(cuda|hip|emu|threads)\\.h$")
+    list(APPEND seen ${name})
+    file(READ ${ROOT}/${name} included)
+    string(REPLACE "#pragma once\n" "" included "${included}")
+    string(PREPEND rest "${included}")
+  endif()
+endwhile()
+file(WRITE ${OUT} "${text}${rest}")
