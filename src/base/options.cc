@@ -203,6 +203,8 @@ constexpr Option kOptions[] = {
      "type of the tensors whose GGUF name matches PATTERN (* = anything); the last match counts"},
     {"--imatrix", "", "convert", kFile, "FILE", "", "", "importance matrix for the quantisers"},
     {"--name", "", "convert", kText, "NAME", "", "", "model name; without it the folder's"},
+    {"--mtp", "", "convert", kFlag, "", "", "",
+     "also the multi-token-prediction block, as tensors mtp.0.*; inference leaves it alone"},
     {"--prompt-profile", "", "convert", kChoice, "auto|preview|0731", "auto", "",
      "release whose prompt texts the model was trained with; auto = what config.json lets know"},
 

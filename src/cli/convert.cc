@@ -83,6 +83,7 @@ Status convert(const Args& args) {
   o.imatrix = args.text("--imatrix");
   o.tokenizer = args.text("--tokenizer");
   o.name = args.text("--name");
+  o.mtp = args.flag("--mtp");
   if (args.given("--prompt-profile") && args.text("--prompt-profile") != "auto") {
     o.prompt_profile = args.text("--prompt-profile");
   }

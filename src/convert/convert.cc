@@ -115,11 +115,22 @@ Status check_mxfp4(const PlannedTensor& t) {
   return ok_status();
 }
 
+// The releases with a drafter of several stages also have mtp.* tensors, without these norms.
+Status check_mtp(const Sources& sources) {
+  if (sources.has("mtp.0.enorm.weight")) return ok_status();
+  return bad_input(
+      "mtp.0.enorm.weight is missing, expected an MTP block of one layer; convert without --mtp");
+}
+
 // Finds the source of every tensor and declares it to the writer.
 Result<std::vector<PlannedTensor>> plan_tensors(const ConvertOptions& o, const Config& config,
                                                 const Imatrix* imatrix, Sources& sources,
                                                 gguf::Writer& writer, ConvertReport& report) {
-  const std::vector<TensorSpec> table = tensor_table(config);
+  std::vector<TensorSpec> table = tensor_table(config);
+  if (o.mtp) {
+    NW_TRY(check_mtp(sources));
+    for (TensorSpec& spec : mtp_table(config)) table.push_back(std::move(spec));
+  }
   NW_ASSIGN(const std::vector<TypeChoice> types,
             choose_types(table, *preset_by_name(o.type), o.tensor_types));
   std::vector<PlannedTensor> plan;
@@ -165,7 +176,8 @@ void report_unused(const Sources& sources, std::vector<std::string>& warnings) {
     }
   }
   if (n_mtp > 0)
-    warnings.push_back(fmt::format("{} mtp.* tensors (draft model) are left out", n_mtp));
+    warnings.push_back(
+        fmt::format("{} mtp.* tensors are left out; --mtp keeps a block of one layer", n_mtp));
   if (n_other > 0)
     warnings.push_back(fmt::format(
         "{} tensors are not part of the model and are left out, the first is {}", n_other, first));
@@ -174,6 +186,10 @@ void report_unused(const Sources& sources, std::vector<std::string>& warnings) {
 void write_provenance(const ConvertOptions& o, const Imatrix* imatrix, gguf::Writer& writer) {
   writer.add_u32(gguf::names::kGeneralFileType, preset_file_type(*preset_by_name(o.type)));
   writer.add_u32(gguf::names::kGeneralQuantVersion, 2);
+  if (o.mtp) {
+    writer.add_u32(gguf::names::kMtpLayerCount, 1);
+    writer.add_u32(gguf::names::kNextnLayers, 1);
+  }
   if (!imatrix) return;
   // The name alone: where the file lay is nobody's business.
   writer.add_string("quantize.imatrix.file", fs::path(o.imatrix).filename().string());

@@ -31,6 +31,7 @@ struct ConvertOptions {
   std::string imatrix = "";         // importance matrix (convert/imatrix.h); empty = none
   std::string tokenizer = "";       // a tokenizer.json; empty = the checkpoint's, if it has one
   std::string name = "";            // general.name; empty = the folder's name
+  bool mtp = false;                 // also the MTP block, under the names "mtp.0.*"
   std::string prompt_profile = "";  // "preview" or "0731"; empty = what config.json lets know
   int n_threads = 0;                // 0 = one per physical core
 };

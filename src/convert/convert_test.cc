@@ -243,6 +243,72 @@ TEST(ConvertOfficial, F32HoldsEveryDecodedValue) {
   }
 }
 
+// The block stands beside the model, which still binds and is the same tensor by tensor.
+TEST(ConvertOfficial, MtpBlockIsKeptWhenAskedFor) {
+  TestCheckpoint source;
+  source.add_mtp();
+  const std::string folder = source.write("official_mtp");
+  const auto plain =
+      converted({.checkpoint = folder, .output = output_path("mtp_without"), .type = "f32"});
+  const auto c = converted(
+      {.checkpoint = folder, .output = output_path("mtp_with"), .type = "f32", .mtp = true});
+  ASSERT_TRUE(plain.ok()) << plain.status().message();
+  ASSERT_TRUE(c.ok()) << c.status().message();
+  EXPECT_TRUE(has_warning(plain->report, "mtp.* tensors are left out; --mtp keeps"));
+  EXPECT_FALSE(has_warning(c->report, "left out"));
+  EXPECT_EQ(*c->file.get_int(gguf::names::kMtpLayerCount), 1);
+  EXPECT_EQ(plain->file.find(gguf::names::kMtpLayerCount), nullptr);
+
+  const std::vector<TensorSpec> mtp = mtp_table(c->config);
+  EXPECT_EQ(mtp.size(), 32u);
+  EXPECT_EQ(c->report.n_tensors, plain->report.n_tensors + 32);
+  for (const TensorSpec& spec : mtp) {
+    EXPECT_FALSE(plain->file.tensor(spec.name)) << spec.name;
+    const gguf::Tensor* t = c->file.tensor(spec.name);
+    ASSERT_TRUE(t) << spec.name;
+    EXPECT_EQ(decoded(*t), official_values(source, spec)) << spec.name;
+  }
+  for (const TensorSpec& spec : c->table) {
+    const gguf::Tensor &a = *plain->file.tensor(spec.name), &b = *c->file.tensor(spec.name);
+    EXPECT_EQ(a.type, b.type) << spec.name;
+    ASSERT_EQ(a.n_bytes, b.n_bytes) << spec.name;
+    EXPECT_EQ(std::memcmp(a.data, b.data, a.n_bytes), 0) << spec.name;
+  }
+}
+
+// The types are chosen as for a layer, and patterns name the block's tensors.
+TEST(ConvertOfficial, MtpBlockTakesTheTypesOfALayer) {
+  TestCheckpoint source;
+  source.add_mtp();
+  const auto c = converted({.checkpoint = source.write("mtp_types"),
+                            .output = output_path("mtp_types"),
+                            .tensor_types = {{"mtp.0.ffn_*_exps.weight", DType::kMXFP4}},
+                            .mtp = true});
+  ASSERT_TRUE(c.ok()) << c.status().message();
+  const auto type = [&](const char* name) { return c->file.tensor(name)->type; };
+  EXPECT_EQ(type("mtp.0.attn_kv.weight"), DType::kQ8_0);
+  EXPECT_EQ(type("mtp.0.e_proj.weight"), DType::kQ8_0);
+  EXPECT_EQ(type("mtp.0.hc_head_fn.weight"), DType::kF16);
+  EXPECT_EQ(type("mtp.0.enorm.weight"), DType::kF32);
+  EXPECT_EQ(type("mtp.0.ffn_down_exps.weight"), DType::kMXFP4);
+  EXPECT_EQ(type("blk.3.ffn_down_exps.weight"), DType::kQ8_0);
+}
+
+TEST(ConvertOfficial, MtpBlockThatIsNotThere) {
+  TestCheckpoint source;
+  source.add_mtp();
+  const auto fault = [&](const char* removed) {
+    source.remove(removed);
+    const std::string out = output_path("mtp_fault");
+    const auto r = convert({.checkpoint = source.write("mtp_fault"), .output = out, .mtp = true});
+    EXPECT_EQ(r.status().code(), Code::kBadInput);
+    EXPECT_TRUE(fs::is_empty(fs::path(out).parent_path()));
+    return r.status().message();
+  };
+  EXPECT_NE(fault("mtp.0.attn.wq_a.weight").find("mtp.0.attn.wq_a.weight"), std::string::npos);
+  EXPECT_NE(fault("mtp.0.enorm.weight").find("convert without --mtp"), std::string::npos);
+}
+
 TEST(ConvertOfficial, Mxfp4KeepsFp4Exactly) {
   const TestCheckpoint source;
   const auto c = converted({.checkpoint = source.write("official_mxfp4"),

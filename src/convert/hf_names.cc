@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <span>
 #include <string_view>
 
 #include "base/check.h"
@@ -69,7 +70,45 @@ constexpr Row kPerLayer[] = {
      "mlp.shared_experts.down_proj.weight"},
 };
 
-std::string layer_prefix(const TensorSpec& spec) { return fmt::format("layers.{}.", spec.layer); }
+// Of the MTP block, after "mtp.0.", beside those of a layer.
+constexpr Row kMtpOnly[] = {
+    {"norm.weight", "norm.weight", "norm.weight"},
+    {"enorm.weight", "enorm.weight", "enorm.weight"},
+    {"hnorm.weight", "hnorm.weight", "hnorm.weight"},
+    {"e_proj.weight", "e_proj.weight", "e_proj.weight"},
+    {"h_proj.weight", "h_proj.weight", "h_proj.weight"},
+    {"hc_head_fn.weight", "hc_head_fn", "hc_head.hc_fn"},
+    {"hc_head_base.weight", "hc_head_base", "hc_head.hc_base"},
+    {"hc_head_scale.weight", "hc_head_scale", "hc_head.hc_scale"},
+};
+
+constexpr std::string_view kMtpPrefix = "mtp.0.";
+
+bool is_mtp(const TensorSpec& spec) { return spec.name.starts_with(kMtpPrefix); }
+
+// Of the tensor's block, in the checkpoint; empty for a tensor outside the blocks.
+std::string source_prefix(const TensorSpec& spec) {
+  if (is_mtp(spec)) return std::string(kMtpPrefix);
+  return spec.layer < 0 ? "" : fmt::format("layers.{}.", spec.layer);
+}
+
+const Row* find_row(std::span<const Row> rows, std::string_view gguf) {
+  for (const Row& row : rows)
+    if (row.gguf == gguf) return &row;
+  return nullptr;
+}
+
+const Row* row_of(const TensorSpec& spec) {
+  std::string_view name = spec.name;
+  if (is_mtp(spec)) {
+    name.remove_prefix(kMtpPrefix.size());
+    const Row* own = find_row(kMtpOnly, name);
+    return own ? own : find_row(kPerLayer, name);
+  }
+  if (spec.layer < 0) return find_row(kGlobals, name);
+  name.remove_prefix(fmt::formatted_size("blk.{}.", spec.layer));
+  return find_row(kPerLayer, name);
+}
 
 }  // namespace
 
@@ -80,34 +119,26 @@ bool is_expert_stack(TensorRole role) {
 
 std::vector<SourceName> source_names(const TensorSpec& spec) {
   using Part = SourceName::Part;
-  const std::string fused = layer_prefix(spec) + "mlp.experts.";
+  const std::string fused = source_prefix(spec) + "mlp.experts.";
   if (spec.role == TensorRole::kExpertGate) return {{fused + "gate_up_proj", Part::kStackGate}};
   if (spec.role == TensorRole::kExpertUp) return {{fused + "gate_up_proj", Part::kStackUp}};
   if (spec.role == TensorRole::kExpertDown) return {{fused + "down_proj", Part::kStack}};
 
-  if (spec.layer < 0) {
-    for (const Row& row : kGlobals)
-      if (row.gguf == spec.name)
-        return {{std::string(row.official)}, {std::string(row.transformers)}};
-  } else {
-    const size_t skip = fmt::formatted_size("blk.{}.", spec.layer);
-    for (const Row& row : kPerLayer)
-      if (row.gguf == std::string_view(spec.name).substr(skip))
-        return {{layer_prefix(spec).append(row.official)},
-                {layer_prefix(spec).append(row.transformers)}};
-  }
-  NW_CHECK(false, "{} has no row in the table of source names", spec.name);
-  return {};
+  const Row* row = row_of(spec);
+  NW_CHECK(row, "{} has no row in the table of source names", spec.name);
+  const std::string prefix = source_prefix(spec);
+  return {{prefix + std::string(row->official)}, {prefix + std::string(row->transformers)}};
 }
 
 std::vector<std::string> expert_source_names(const TensorSpec& spec, int64_t expert) {
   NW_CHECK(is_expert_stack(spec.role), "{} is no stack of experts", spec.name);
   const bool gate = spec.role == TensorRole::kExpertGate, up = spec.role == TensorRole::kExpertUp;
-  return {fmt::format("layers.{}.ffn.experts.{}.{}.weight", spec.layer, expert,
+  const std::string prefix = source_prefix(spec);
+  return {fmt::format("{}ffn.experts.{}.{}.weight", prefix, expert,
                       gate ? "w1"
                       : up ? "w3"
                            : "w2"),
-          fmt::format("layers.{}.mlp.experts.{}.{}_proj.weight", spec.layer, expert,
+          fmt::format("{}mlp.experts.{}.{}_proj.weight", prefix, expert,
                       gate ? "gate"
                       : up ? "up"
                            : "down")};

@@ -3,7 +3,8 @@
 // Three spellings are known, tried in this order: the official one (layers.0.attn.wq_a.weight), the
 // one transformers saves (layers.0.self_attn.q_a_proj.weight) and, for routed experts,
 // transformers' with one tensor per expert. Names are given without the "model." that transformers
-// puts in front of most; a checkpoint may have it on any name or none.
+// puts in front of most; a checkpoint may have it on any name or none. The MTP block ("mtp.0.*")
+// has the names of a layer under its own prefix.
 #pragma once
 
 #include <string>

@@ -57,9 +57,35 @@ TEST(HfNames, Experts) {
   EXPECT_EQ(scale_name("layers.0.attn.wq_a.weight"), "layers.0.attn.wq_a.scale");
 }
 
+TEST(HfNames, MtpBlock) {
+  const std::vector<TensorSpec> table = mtp_table(flash_config());
+  const struct {
+    const char *gguf, *official, *transformers;
+  } cases[] = {
+      {"mtp.0.norm.weight", "mtp.0.norm.weight", "mtp.0.norm.weight"},
+      {"mtp.0.hnorm.weight", "mtp.0.hnorm.weight", "mtp.0.hnorm.weight"},
+      {"mtp.0.e_proj.weight", "mtp.0.e_proj.weight", "mtp.0.e_proj.weight"},
+      {"mtp.0.hc_head_fn.weight", "mtp.0.hc_head_fn", "mtp.0.hc_head.hc_fn"},
+      {"mtp.0.hc_attn_base.weight", "mtp.0.hc_attn_base", "mtp.0.attn_hc.base"},
+      {"mtp.0.attn_sinks.weight", "mtp.0.attn.attn_sink", "mtp.0.self_attn.sinks"},
+      {"mtp.0.exp_probs_b.bias", "mtp.0.ffn.gate.bias", "mtp.0.mlp.gate.e_score_correction_bias"},
+  };
+  for (const auto& c : cases) {
+    const auto names = source_names(find(table, c.gguf));
+    ASSERT_EQ(names.size(), 2u);
+    EXPECT_EQ(names[0].name, c.official);
+    EXPECT_EQ(names[1].name, c.transformers);
+  }
+  const TensorSpec up = find(table, "mtp.0.ffn_up_exps.weight");
+  EXPECT_EQ(source_names(up)[0].name, "mtp.0.mlp.experts.gate_up_proj");
+  EXPECT_EQ(expert_source_names(up, 3)[0], "mtp.0.ffn.experts.3.w3.weight");
+  EXPECT_EQ(expert_source_names(up, 3)[1], "mtp.0.mlp.experts.3.up_proj.weight");
+}
+
 // No two tensors of the model may come from one source, but gate and up of a fused stack.
 TEST(HfNames, EveryTensorHasItsOwnSource) {
-  const std::vector<TensorSpec> table = tensor_table(flash_config());
+  std::vector<TensorSpec> table = tensor_table(flash_config());
+  for (const TensorSpec& spec : mtp_table(flash_config())) table.push_back(spec);
   for (const size_t spelling : {0, 1}) {
     std::set<std::string> seen;
     for (const TensorSpec& spec : table) {

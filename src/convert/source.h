@@ -51,6 +51,8 @@ class Sources {
   // The hash table [n_vocab, n_experts_used] as i32, row-major. Ids must be in [0, n_experts).
   Result<std::vector<int32_t>> hash_table(const TensorSpec& spec, int n_experts);
 
+  // By name without "model."; asks for nothing.
+  bool has(const std::string& name) const { return entries_.contains(name); }
   // Names of the tensors that nothing asked for, in name order.
   std::vector<std::string> unused() const;
 

@@ -50,7 +50,8 @@ class TestCheckpoint {
     dense("head", 264, 256);
     vector("norm.weight", 256, SourceType::kBF16);
     hyper_connection("hc_head", 4, 1);
-    for (int i = 0; i < 4; i++) layer(i, i == 0 ? 0 : i == 2 ? 128 : 4, i < 2);
+    for (int i = 0; i < 4; i++)
+      block("layers." + std::to_string(i) + ".", i == 0 ? 0 : i == 2 ? 128 : 4, i < 2);
     dense("mtp.0.e_proj", 256, 256);
   }
 
@@ -65,6 +66,18 @@ class TestCheckpoint {
   }
   void remove(const std::string& name) {
     std::erase_if(tensors_, [&](const TestTensor& t) { return t.name == name; });
+  }
+
+  // A whole MTP block in place of the one tensor.
+  void add_mtp() {
+    remove("mtp.0.e_proj.weight");
+    values_.erase("mtp.0.e_proj.weight");
+    block("mtp.0.", 0, false);
+    fp8("mtp.0.e_proj", 256, 256);
+    fp8("mtp.0.h_proj", 256, 256);
+    for (const char* norm : {"enorm", "hnorm", "norm"})
+      vector(std::string("mtp.0.") + norm + ".weight", 256, SourceType::kBF16);
+    hyper_connection("mtp.0.hc_head", 4, 1);
   }
 
   // Writes config.json and model.safetensors into an empty folder and returns its path.
@@ -155,8 +168,7 @@ class TestCheckpoint {
     }
     put(name, SourceType::kI64, {264, 2}, std::move(bytes));
   }
-  void layer(int index, int64_t ratio, bool hash) {
-    const std::string p = "layers." + std::to_string(index) + ".";
+  void block(const std::string& p, int64_t ratio, bool hash) {
     hyper_connection(p + "hc_attn", 24, 3);
     hyper_connection(p + "hc_ffn", 24, 3);
     vector(p + "attn_norm.weight", 256, SourceType::kBF16);

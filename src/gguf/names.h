@@ -50,6 +50,7 @@ inline constexpr char kYarnOriginalContext[] = "deepseek4.rope.scaling.original_
 inline constexpr char kYarnBetaFast[] = "deepseek4.rope.scaling.yarn_beta_fast";
 inline constexpr char kYarnBetaSlow[] = "deepseek4.rope.scaling.yarn_beta_slow";
 inline constexpr char kRmsEps[] = "deepseek4.attention.layer_norm_rms_epsilon";
+inline constexpr char kMtpLayerCount[] = "deepseek4.mtp_layer_count";
 inline constexpr char kNextnLayers[] = "deepseek4.nextn_predict_layers";
 
 inline constexpr char kTokenizerModel[] = "tokenizer.ggml.model";

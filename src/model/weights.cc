@@ -156,6 +156,29 @@ std::vector<TensorSpec> tensor_table(const Config& config) {
   return table;
 }
 
+std::vector<TensorSpec> mtp_table(const Config& config) {
+  Config c = config;
+  c.n_layers = 1;
+  c.layers = {LayerKind::kSliding};
+  c.n_hash_layers = 0;
+  std::vector<TensorSpec> table;
+  for (TensorSpec& t : tensor_table(c)) {
+    if (t.role == TensorRole::kEmbedding || t.role == TensorRole::kOutput) continue;
+    if (t.name.starts_with("blk.0."))
+      t.name = "mtp.0." + t.name.substr(6);
+    else if (t.name == "output_norm.weight")
+      t.name = "mtp.0.norm.weight";
+    else
+      t.name = "mtp.0.hc_head" + t.name.substr(9);  // output_hc_*
+    table.push_back(std::move(t));
+  }
+  for (const char* name : {"mtp.0.e_proj.weight", "mtp.0.h_proj.weight"})
+    table.push_back({name, 0, TensorRole::kAttention, {c.d_model, c.d_model}});
+  for (const char* name : {"mtp.0.enorm.weight", "mtp.0.hnorm.weight"})
+    table.push_back({name, 0, TensorRole::kVector, {c.d_model}});
+  return table;
+}
+
 bool type_allowed(TensorRole role, DType type) {
   switch (role) {
     case TensorRole::kVector:

@@ -87,6 +87,11 @@ struct TensorSpec {
 // Every tensor a file of this shape must hold, in layer order.
 std::vector<TensorSpec> tensor_table(const Config& config);
 
+// The multi-token-prediction block (model section 12), names "mtp.0.*": a sliding layer with
+// learned routing, its own stream head and norm, and two projections that join the embedding with
+// the streams. A file may hold it beside the model or alone; bind_weights leaves it alone.
+std::vector<TensorSpec> mtp_table(const Config& config);
+
 // Calls f(spec, field) for each of them with the field of `weights` it belongs to; weights.layers
 // must already have its size.
 void each_tensor(const Config& config, Weights& weights,

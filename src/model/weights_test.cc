@@ -261,10 +261,13 @@ TEST(BindWeights, TrailingDimensionsOfOneMakeNoDifference) {
   EXPECT_TRUE(w.ok()) << w.status().message();
 }
 
-TEST(BindWeights, ExtraTensorsAreIgnored) {
+TEST(BindWeights, AnMtpBlockIsLeftAlone) {
   ModelFile m(small_config());
-  m.table["mtp.0.norm.weight"] = {{"mtp.0.norm.weight", -1, TensorRole::kVector, {32}},
-                                  DType::kF32};
+  for (const TensorSpec& spec : mtp_table(small_config())) {
+    EXPECT_TRUE(spec.name.starts_with("mtp.0.")) << spec.name;
+    m.table[spec.name] = {spec, DType::kF32};
+  }
+  EXPECT_EQ(m.table.size(), tensor_table(small_config()).size() + 32);
   EXPECT_TRUE(m.bind().ok());
 }
 

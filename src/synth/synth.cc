@@ -28,7 +28,6 @@ using synth_detail::PlannedTensor;
 namespace names = gguf::names;
 
 constexpr char kMtpArchitecture[] = "deepseek4_mtp_support";
-constexpr char kMtpLayerCount[] = "deepseek4.mtp_layer_count";
 constexpr int64_t kChunkBytes = 1 << 20;  // a border of the random stream: part of the contents
 constexpr uint64_t kGateFrom = uint64_t{4} << 30;  // smaller files never wait for memory
 
@@ -50,7 +49,7 @@ void describe(const Config& config, const SynthOptions& options, gguf::Writer& w
   writer.add_u32(names::kGeneralQuantVersion, 2);
   if (!options.mtp) return;
   writer.add_string(names::kGeneralArchitecture, kMtpArchitecture);
-  writer.add_u32(kMtpLayerCount, 1);
+  writer.add_u32(names::kMtpLayerCount, 1);
   writer.add_u32(names::kNextnLayers, 1);
 }
 
