@@ -244,11 +244,13 @@ def train(args, model, opt, feed, phases, micro, dtype, device, log, kept, seen,
                 log("out of memory: now", micro[p], "pieces a step")
 
     if device == "cuda":  # build every phase's kernels before the clock of the schedule starts
-        t0 = time.time()
+        t0, compiled = time.time(), set()
         for p, (n, _, sim, eager) in enumerate(phases):
-            if not eager and time.time() - t0 > args.compile_budget:
+            if not eager and (n, sim) not in compiled and time.time() - t0 > args.compile_budget:
                 log(f"warm-up took too long: phase {p} runs uncompiled")
                 phases[p] = (n, phases[p][1], sim, True)
+            elif not eager:
+                compiled.add((n, sim))
             t1 = time.time()
             ids = torch.randint(0, c.vocab, (max(1, args.tokens // n), n), device=device)
             once((ids, ids, torch.ones_like(ids, dtype=torch.float32)), p)
