@@ -63,13 +63,24 @@ struct MemoryPlan {
   // Of these, experts that stay in this machine's memory, pinned, because the GPU's is too small.
   uint64_t host_weights_bytes = 0;
   uint64_t kv_session_bytes = 0;  // rows of one session at n_ctx
-  uint64_t frontier_bytes = 0;    // one session: window, compressor state, kept frontiers
-  uint64_t workspace_bytes = 0;   // activations of one chunk
-  uint64_t total_bytes = 0;       // without host_weights_bytes
-  uint64_t available_bytes = 0;   // free for use on the device that computes
+  uint64_t frontier_bytes = 0;    // one session: window and compressor state
+  uint64_t workspace_bytes = 0;   // activations of one chunk, logits of one token a session
+  // What only some runs take, and bit by bit: earlier frontiers that one session keeps to go back
+  // to, and logits of many tokens of one step, as scoring a text wants them.
+  uint64_t kept_bytes = 0, scoring_bytes = 0;
+  uint64_t total_bytes = 0;      // weights and most_bytes(), without host_weights_bytes
+  uint64_t available_bytes = 0;  // free for use on the device that computes
   int64_t n_ctx = 0;
   int n_sessions = 1;
   bool fits() const { return total_bytes <= available_bytes; }
+  // Beside the weights: what is taken when the sessions are full, and the most that may be.
+  uint64_t run_bytes() const {
+    return workspace_bytes +
+           static_cast<uint64_t>(n_sessions) * (kv_session_bytes + frontier_bytes);
+  }
+  uint64_t most_bytes() const {
+    return run_bytes() + scoring_bytes + static_cast<uint64_t>(n_sessions) * kept_bytes;
+  }
 };
 
 class Engine {
@@ -82,6 +93,9 @@ class Engine {
 
   virtual const ModelInfo& info() const = 0;
   virtual const MemoryPlan& plan() const = 0;
+  // Bytes beside the weights that this run has come to use: run_bytes() for what has been computed
+  // so far, scoring and kept frontiers as they are. At most plan().most_bytes().
+  virtual uint64_t used_bytes() const = 0;
   // Null when the file carries no tokenizer.
   virtual const text::Tokenizer* tokenizer() const = 0;
 

@@ -45,6 +45,8 @@ Json frontier_json(const Frontier& f, const Setting& s) {
 
 std::string range(const Spread& s) { return fmt::format("{:.4g}-{:.4g}", s.min, s.max); }
 
+double mib(uint64_t n) { return static_cast<double>(n) / (1 << 20); }
+
 std::string percent(double x) { return x > 0 ? fmt::format("{:.1f}%", 100 * x) : "-"; }
 
 }  // namespace
@@ -89,6 +91,16 @@ std::string setting_text(const Setting& s) {
   return out;
 }
 
+std::string plan_text(const MemoryPlan& p) {
+  return fmt::format(
+      "plan: {:.0f} MiB of weights and {:.0f} MiB beside them for {} session{} of {} tokens; up to "
+      "{:.0f} MiB more for frontiers kept to go back to, {:.0f} MiB to score texts; {:.0f} MiB "
+      "are available",
+      mib(p.weights_bytes), mib(p.run_bytes()), p.n_sessions, p.n_sessions == 1 ? "" : "s", p.n_ctx,
+      mib(static_cast<uint64_t>(p.n_sessions) * p.kept_bytes), mib(p.scoring_bytes),
+      mib(p.available_bytes));
+}
+
 std::string report_table(const Report& r) {
   std::string out = setting_text(r.setting);
   out += fmt::format(
@@ -97,12 +109,12 @@ std::string report_table(const Report& r) {
       r.model, r.path, static_cast<double>(r.model_bytes) / (1 << 30), r.open_seconds * 1e3,
       r.prompt, r.repeat, r.repeat == 1 ? "" : "s");
   if (r.memory) {
-    const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
     out.insert(
         out.size() - 1,
-        fmt::format("memory    {:.0f} MiB planned beside the weights, {:.0f} MiB taken; {:.0f} "
-                    "MiB of mapped pages\n",
-                    mib(r.planned_bytes), mib(r.memory->anonymous), mib(r.memory->mapped)));
+        fmt::format("memory    {:.0f} MiB planned beside the weights (at most {:.0f}), {:.0f} MiB "
+                    "used, {:.0f} MiB taken by the process; {:.0f} MiB of mapped pages\n",
+                    mib(r.planned_bytes), mib(r.most_bytes), mib(r.used_bytes),
+                    mib(r.memory->anonymous), mib(r.memory->mapped)));
   }
   const bool matrix = r.setting.limits.matrix_gops() > 0;
   out += fmt::format("{:>9}  {:>9} {:>19} {:>8} {:>8}{}  {:>9} {:>19} {:>9} {:>8} {:>8}\n",
@@ -185,6 +197,7 @@ std::vector<std::pair<const char*, std::string>> columns(const Report& r, const 
       {"decode_joules", joules(f.point.decode_joules.median)},
       {"repeat", fmt::to_string(r.repeat)},
       {"planned_bytes", fmt::to_string(r.planned_bytes)},
+      {"used_bytes", fmt::to_string(r.used_bytes)},
       {"anonymous_bytes", r.memory ? fmt::to_string(r.memory->anonymous) : ""},
       {"mapped_bytes", r.memory ? fmt::to_string(r.memory->mapped) : ""},
   };
@@ -218,6 +231,8 @@ std::string report_json(const Report& r) {
   if (r.memory) {
     Json memory = Json::object();
     memory.set("planned", Json::of(static_cast<int64_t>(r.planned_bytes)));
+    memory.set("at_most", Json::of(static_cast<int64_t>(r.most_bytes)));
+    memory.set("used", Json::of(static_cast<int64_t>(r.used_bytes)));
     memory.set("anonymous", Json::of(static_cast<int64_t>(r.memory->anonymous)));
     memory.set("mapped", Json::of(static_cast<int64_t>(r.memory->mapped)));
     j.set("memory_bytes", std::move(memory));

@@ -11,6 +11,7 @@
 #include "bench/limits.h"
 #include "bench/machine.h"
 #include "bench/walk.h"
+#include "narwhal/engine.h"
 
 namespace narwhal::bench {
 
@@ -43,12 +44,16 @@ struct Report {
   int repeat = 0, warmup = 0;
   std::string prompt;  // "random, seed 1" or the file's name
   double open_seconds = 0;
-  // Beside the weights: what the plan says, and what the process took from opening the model to the
-  // end of the walk; pages of files apart. Nothing where the system does not tell.
-  uint64_t planned_bytes = 0;
+  // Beside the weights: what the plan says for full sessions, the most that it allows, what the
+  // engine came to use, and what the process took from opening the model to the end of the walk;
+  // pages of files apart. Nothing of the process where the system does not tell.
+  uint64_t planned_bytes = 0, most_bytes = 0, used_bytes = 0;
   std::optional<MemoryUse> memory;
   std::vector<Frontier> frontiers;
 };
+
+// One line for people: what the plan says before anything is taken.
+std::string plan_text(const MemoryPlan& plan);
 
 // Decode: 10^9 bytes a second that its tokens had to read, and their part of the read bandwidth.
 double decode_gb_per_s(const Frontier& f);

@@ -190,6 +190,33 @@ TEST(Report, TableSaysWhatIsMissing) {
   EXPECT_NE(report_table(r).find("memory did not allow"), std::string::npos);
 }
 
+TEST(Report, MemoryStandsBesideItsPlan) {
+  MemoryPlan plan;
+  plan.n_ctx = 2048;
+  plan.n_sessions = 2;
+  plan.weights_bytes = 1000 << 20;
+  plan.kv_session_bytes = 10 << 20;
+  plan.frontier_bytes = 5 << 20;
+  plan.workspace_bytes = 100 << 20;
+  plan.kept_bytes = 60 << 20;
+  plan.scoring_bytes = 7 << 20;
+  plan.available_bytes = uint64_t{4000} << 20;
+  const std::string line = plan_text(plan);
+  for (const char* part : {"1000 MiB of weights and 130 MiB", "2 sessions of 2048", "120 MiB more",
+                           "7 MiB to score", "4000 MiB are available"})
+    EXPECT_NE(line.find(part), std::string::npos) << part << " in " << line;
+  Report r = sample(false);
+  EXPECT_EQ(report_table(r).find("planned"), std::string::npos) << "the system did not tell";
+  r.planned_bytes = plan.run_bytes();
+  r.most_bytes = plan.most_bytes();
+  r.used_bytes = 131 << 20;
+  r.memory = MemoryUse{132 << 20, 999 << 20};
+  EXPECT_NE(report_table(r).find("130 MiB planned beside the weights (at most 257), 131 MiB used, "
+                                 "132 MiB taken by the process; 999 MiB of mapped"),
+            std::string::npos);
+  EXPECT_EQ(field(parse_csv(report_csv(r)), 1, "used_bytes"), std::to_string(131 << 20));
+}
+
 TEST(OpsReport, CsvAndJsonReadBack) {
   OpsReport r;
   r.setting = sample(false).setting;

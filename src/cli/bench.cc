@@ -165,6 +165,8 @@ Status bench_walk(const Args& args) {
 
   Report report;
   NW_ASSIGN(report.setting, setting(options, meter.has_value()));
+  NW_ASSIGN(const auto planned, Engine::inspect(options));
+  fmt::print(stderr, "{}\n", plan_text(planned.second));
   const auto before = memory_use();
   const Stopwatch opening;
   NW_ASSIGN(const auto engine, Engine::open(options));
@@ -192,7 +194,9 @@ Status bench_walk(const Args& args) {
   report.memory = memory_use();
   if (report.memory && before)
     report.memory->anonymous -= std::min(report.memory->anonymous, before->anonymous);
-  report.planned_bytes = engine->plan().total_bytes - engine->plan().weights_bytes;
+  report.planned_bytes = engine->plan().run_bytes();
+  report.most_bytes = engine->plan().most_bytes();
+  report.used_bytes = engine->used_bytes();
   NW_TRY(add_traffic(options, points, report));
   NW_TRY(write_text(args.text("--csv"), report_csv(report)));
   NW_TRY(write_text(args.text("--svg"), report_svg(report)));

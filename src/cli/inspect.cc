@@ -83,6 +83,8 @@ void print_plan(const MemoryPlan& p) {
   row("cache, per session", p.kv_session_bytes, "compressed rows");
   row("frontier, per session", p.frontier_bytes, "window and compressor state");
   row("workspace", p.workspace_bytes, "activations of one chunk");
+  row("up to, per session", p.kept_bytes, "earlier frontiers, kept to go back to");
+  row("up to", p.scoring_bytes, "logits of many tokens, to score texts");
   row("total", p.total_bytes, p.fits() ? "fits" : "does not fit");
   row("available", p.available_bytes, "on this machine");
 }
@@ -122,6 +124,8 @@ Json plan_json(const MemoryPlan& p) {
   j.set("kv_session_bytes", bytes(p.kv_session_bytes));
   j.set("frontier_bytes", bytes(p.frontier_bytes));
   j.set("workspace_bytes", bytes(p.workspace_bytes));
+  j.set("kept_bytes", bytes(p.kept_bytes));
+  j.set("scoring_bytes", bytes(p.scoring_bytes));
   j.set("total_bytes", bytes(p.total_bytes));
   j.set("available_bytes", bytes(p.available_bytes));
   j.set("fits", Json::of(p.fits()));

@@ -126,6 +126,10 @@ Result<Blueprint> draw(const EngineOptions& options, const Backend& backend) {
   request.n_ctx = options.n_ctx;
   request.n_sessions = options.n_sessions;
   request.chunk = options.prefill_chunk > 0 ? options.prefill_chunk : backend.preferred_chunk();
+  // No step is longer than all sessions together.
+  if (options.n_ctx > 0)
+    request.chunk =
+        static_cast<int>(std::min<int64_t>(request.chunk, options.n_ctx * options.n_sessions));
   request.n_logits = std::min(std::max(kMaxLogitsRows, options.n_sessions), request.chunk);
   const StepShape shape{request.chunk, request.n_logits,
                         options.n_ctx > 0 ? options.n_ctx : config.max_ctx};
@@ -175,6 +179,13 @@ class LoadedEngine : public Engine {
 
   const ModelInfo& info() const override { return b_.info; }
   const MemoryPlan& plan() const override { return b_.plan; }
+  uint64_t used_bytes() const override {
+    const StepSize most = runner_->most();
+    const StepShape shape{most.n_rows, most.n_logits, b_.plan.n_ctx};
+    return static_cast<uint64_t>(backend_->scratch_bytes(step_limits(b_.config, shape)) +
+                                 cache_->used_bytes() + Timeline::kept_bytes(*host_)) +
+           workspace_bytes(b_.config, b_.layout, shape);
+  }
   const text::Tokenizer* tokenizer() const override { return tokenizer_.get(); }
   KvStore* store() override { return store_.get(); }
   Result<std::unique_ptr<Session>> new_session() override {
@@ -225,7 +236,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
 }
 
 Result<std::pair<ModelInfo, MemoryPlan>> Engine::inspect(const EngineOptions& options) {
-  NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = 1}));
+  NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = options.n_threads,
+                                                         .cpu_level = options.cpu_level}));
   NW_ASSIGN(Blueprint blueprint, draw(options, *backend));
   return std::pair{std::move(blueprint.info), blueprint.plan};
 }

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kMovedCtx = 32768;    // chosen when experts must leave the device anyhow
 constexpr int64_t kSmallestCtx = 4096;  // chosen when not even this fits; the refusal then says so
+constexpr int kSmallChunk = 64;         // what a refusal may advise
 
 double gib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
 
@@ -27,13 +28,13 @@ MemoryPlan plan_for(const Config& c, const KvLayout& layout, const PlanRequest& 
   plan.weights_bytes = q.weights_bytes;
   plan.host_weights_bytes = q.host_weights_bytes;
   plan.kv_session_bytes = KvLayout::n_pages(n_ctx) * layout.page_bytes;
-  plan.frontier_bytes = layout.frontier_bytes + frontier_budget(layout);
-  Activations a;
-  plan.workspace_bytes =
-      q.backend_bytes + place_activations(c, layout, {q.chunk, q.n_logits, n_ctx}, nullptr, a);
-  plan.total_bytes =
-      plan.weights_bytes - plan.host_weights_bytes + plan.workspace_bytes +
-      static_cast<uint64_t>(q.n_sessions) * (plan.kv_session_bytes + plan.frontier_bytes);
+  plan.frontier_bytes = layout.frontier_bytes;
+  plan.kept_bytes = frontier_budget(layout);
+  const int n_last = std::min(q.n_logits, q.n_sessions);
+  const uint64_t step = workspace_bytes(c, layout, {q.chunk, n_last, n_ctx});
+  plan.workspace_bytes = q.backend_bytes + step;
+  plan.scoring_bytes = workspace_bytes(c, layout, {q.chunk, q.n_logits, n_ctx}) - step;
+  plan.total_bytes = plan.weights_bytes - plan.host_weights_bytes + plan.most_bytes();
   return plan;
 }
 
@@ -51,7 +52,32 @@ int64_t largest_fitting_ctx(const Config& c, const KvLayout& layout, const PlanR
   return low * kPageTokens;
 }
 
+// What to do where the plan does not fit: the least change that helps.
+std::string remedy(const Config& c, const KvLayout& layout, PlanRequest q, uint64_t available) {
+  if (const int64_t ctx = largest_fitting_ctx(c, layout, q, available); ctx > 0)
+    return fmt::format("a context of {} fits: use --ctx {}", ctx, ctx);
+  const int64_t ctx = std::min(kSmallestCtx, c.max_ctx);
+  const auto fits = [&] { return plan_for(c, layout, q, ctx, available).fits(); };
+  const int n_sessions = q.n_sessions;
+  q.n_sessions = 1;
+  if (n_sessions > 1 && fits()) {
+    while (q.n_sessions < n_sessions && fits()) q.n_sessions++;
+    return fmt::format("{} of {} tokens fit: use --sessions {} --ctx {}", q.n_sessions - 1, ctx,
+                       q.n_sessions - 1, ctx);
+  }
+  q.chunk = std::min(q.chunk, kSmallChunk);
+  q.n_logits = std::min(q.n_logits, q.chunk);
+  if (fits()) return fmt::format("shorter chunks fit: use --chunk {} --ctx {}", q.chunk, ctx);
+  return fmt::format("the weights alone need {:.2f} GiB; use a smaller model or a larger machine",
+                     gib(q.weights_bytes - q.host_weights_bytes));
+}
+
 }  // namespace
+
+uint64_t workspace_bytes(const Config& c, const KvLayout& layout, const StepShape& shape) {
+  Activations a;
+  return place_activations(c, layout, shape, nullptr, a);
+}
 
 uint64_t available_memory() {
   uint64_t available = 0;
@@ -107,19 +133,13 @@ Status check_plan(const Config& c, const KvLayout& layout, const PlanRequest& q,
   if (plan.n_ctx > c.max_ctx)
     return usage(fmt::format("--ctx {} is more than the model's {}", plan.n_ctx, c.max_ctx));
   if (plan.available_bytes == 0 || plan.fits()) return ok_status();
-  const int64_t fitting = largest_fitting_ctx(c, layout, q, plan.available_bytes);
-  const std::string remedy =
-      fitting > 0
-          ? fmt::format("a context of {} fits: use --ctx {}", fitting, fitting)
-          : fmt::format(
-                "the weights alone need {:.2f} GiB; use a smaller model or a larger machine",
-                gib(plan.weights_bytes));
-  return no_memory(fmt::format(
-      "needs {:.2f} GiB ({:.2f} weights, {:.2f} for {} session(s) of {} tokens, {:.2f} "
-      "workspace), {:.2f} GiB are available; {}",
-      gib(plan.total_bytes), gib(plan.weights_bytes),
-      gib(plan.total_bytes - plan.weights_bytes - plan.workspace_bytes), plan.n_sessions,
-      plan.n_ctx, gib(plan.workspace_bytes), gib(plan.available_bytes), remedy));
+  return no_memory(
+      fmt::format("needs {:.2f} GiB ({:.2f} weights, {:.2f} for {} session(s) of {} tokens, {:.2f} "
+                  "workspace), {:.2f} GiB are available; {}",
+                  gib(plan.total_bytes), gib(plan.weights_bytes),
+                  gib(plan.most_bytes() - plan.workspace_bytes - plan.scoring_bytes),
+                  plan.n_sessions, plan.n_ctx, gib(plan.workspace_bytes + plan.scoring_bytes),
+                  gib(plan.available_bytes), remedy(c, layout, q, plan.available_bytes)));
 }
 
 }  // namespace narwhal

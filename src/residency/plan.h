@@ -26,9 +26,12 @@ struct PlanRequest {
   int64_t n_ctx = 0;                // 0 = as much as fits, at most the model's own
   int n_sessions = 1;
   int chunk = 0;               // rows of a step
-  int n_logits = 0;            // rows of a step with logits
+  int n_logits = 0;            // rows of a step with logits; more than n_sessions are for scoring
   uint64_t backend_bytes = 0;  // the backend's own scratch
 };
+
+// Bytes of a step's buffers.
+uint64_t workspace_bytes(const Config& config, const KvLayout& layout, const StepShape& shape);
 
 // The request with as many of `expert_bytes` moved to host memory as the device is too small by;
 // unchanged where it fits, or would not even so. Where no context is given and weights must move,

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 namespace narwhal {
 namespace {
 
@@ -27,13 +29,27 @@ TEST_F(Plan, AMillionTokensAreUnderFourGigabytes) {
   EXPECT_EQ(p.n_ctx, 1048576);
   EXPECT_TRUE(p.fits());
   EXPECT_LE(p.kv_session_bytes, 3'900'000'000u);
-  EXPECT_EQ(p.total_bytes,
-            p.weights_bytes + p.workspace_bytes + p.kv_session_bytes + p.frontier_bytes);
+  EXPECT_EQ(p.total_bytes, p.weights_bytes + p.workspace_bytes + p.kv_session_bytes +
+                               p.frontier_bytes + p.kept_bytes + p.scoring_bytes);
 }
 
 TEST_F(Plan, SessionsAreCountedOneByOne) {
   const MemoryPlan one = plan(128 * kGib, 65536), four = plan(128 * kGib, 65536, 4);
-  EXPECT_EQ(four.total_bytes - one.total_bytes, 3 * (one.kv_session_bytes + one.frontier_bytes));
+  EXPECT_EQ(four.total_bytes - one.total_bytes,
+            3 * (one.kv_session_bytes + one.frontier_bytes + one.kept_bytes));
+  EXPECT_EQ(four.workspace_bytes + four.scoring_bytes, one.workspace_bytes + one.scoring_bytes)
+      << "logits that sessions use are not kept for scoring";
+  EXPECT_GT(four.workspace_bytes, one.workspace_bytes);
+}
+
+TEST_F(Plan, TellsWhatARunTakesFromWhatItMay) {
+  const MemoryPlan p = plan(128 * kGib, 2048);
+  EXPECT_EQ(p.run_bytes(), p.workspace_bytes + p.kv_session_bytes + p.frontier_bytes);
+  EXPECT_EQ(p.most_bytes(), p.total_bytes - p.weights_bytes);
+  const uint64_t logits = 63 * uint64_t{4} * static_cast<uint64_t>(config_.n_vocab);
+  EXPECT_GE(p.scoring_bytes, logits);
+  EXPECT_LT(p.scoring_bytes, logits * 6 / 5);
+  EXPECT_EQ(p.kept_bytes, 12 * p.frontier_bytes);
 }
 
 TEST_F(Plan, TakesTheLongestContextThatFits) {
@@ -58,8 +74,7 @@ TEST_F(Plan, ExpertsLeaveADeviceThatIsTooSmall) {
   EXPECT_LT(h100.host_weights_bytes, 8 * kGib);
   const MemoryPlan p = make_plan(config_, layout_, h100, 78 * kGib);
   EXPECT_TRUE(p.fits());
-  EXPECT_EQ(p.total_bytes, p.weights_bytes - p.host_weights_bytes + p.workspace_bytes +
-                               p.kv_session_bytes + p.frontier_bytes);
+  EXPECT_EQ(p.total_bytes, p.weights_bytes - p.host_weights_bytes + p.most_bytes());
   EXPECT_GT(moved(78 * kGib, 131072).host_weights_bytes, h100.host_weights_bytes);
   EXPECT_EQ(moved(8 * kGib, 0).host_weights_bytes, 0u) << "what is no expert does not fit either";
 }
@@ -69,6 +84,20 @@ TEST_F(Plan, RefusalsSayWhatWouldFit) {
   const Status status = check_plan(config_, layout_, request_, tight);
   EXPECT_EQ(status.code(), Code::kNoMemory);
   EXPECT_NE(status.message().find("use --ctx "), std::string::npos) << status.message();
+  const uint64_t available = 81 * kGib + 2 * kGib;
+  const Status crowded = check_plan(config_, layout_, request_, plan(available, 65536, 200));
+  EXPECT_EQ(crowded.code(), Code::kNoMemory);
+  const size_t at = crowded.message().find("use --sessions ");
+  ASSERT_NE(at, std::string::npos) << crowded.message();
+  const int fewer = std::atoi(crowded.message().c_str() + at + 15);
+  EXPECT_GT(fewer, 1);
+  EXPECT_TRUE(plan(available, 4096, fewer).fits());
+  EXPECT_FALSE(plan(available, 4096, fewer + 1).fits());
+  plan(0, 4096);
+  request_.chunk = 2048;
+  const Status wide = check_plan(config_, layout_, request_,
+                                 make_plan(config_, layout_, request_, 81 * kGib + kGib / 2));
+  EXPECT_NE(wide.message().find("use --chunk 64"), std::string::npos) << wide.message();
   const Status hopeless = check_plan(config_, layout_, request_, plan(16 * kGib));
   EXPECT_EQ(hopeless.code(), Code::kNoMemory);
   EXPECT_NE(hopeless.message().find("smaller model"), std::string::npos) << hopeless.message();

@@ -18,6 +18,8 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const KvLayout& layout, Backend
   cache->n_owners_.resize(n_pages);
   for (int i = n_slots; i-- > 0;) cache->free_slots_.push_back(i);
   for (int64_t i = n_pages; i-- > 0;) cache->free_pages_.push_back(static_cast<int32_t>(i));
+  cache->least_free_slots_ = cache->free_slots_.size();
+  cache->least_free_pages_ = cache->free_pages_.size();
   NW_ASSIGN(cache->pages_, backend.allocate(n_pages * layout.page_bytes));
   NW_ASSIGN(cache->frontiers_, backend.allocate(n_slots * layout.frontier_bytes));
   NW_ASSIGN(cache->table_, backend.allocate(int64_t{n_slots} * max_pages * 4));
@@ -36,6 +38,7 @@ Result<int> KvCache::acquire() {
     return no_memory(fmt::format("all {} sessions are in use; close one", slot_pages_.size()));
   const int slot = free_slots_.back();
   free_slots_.pop_back();
+  least_free_slots_ = std::min(least_free_slots_, free_slots_.size());
   return slot;
 }
 
@@ -47,6 +50,7 @@ void KvCache::release(int slot) {
 int32_t KvCache::take_page() {
   const int32_t page = free_pages_.back();
   free_pages_.pop_back();
+  least_free_pages_ = std::min(least_free_pages_, free_pages_.size());
   n_owners_[page] = 1;
   return page;
 }
@@ -101,6 +105,13 @@ void KvCache::upload_table(int slot) {
   const auto& pages = slot_pages_[slot];
   backend_.copy_in(table_ + int64_t{slot} * max_pages_ * 4, pages.data(),
                    static_cast<int64_t>(pages.size()) * 4);
+}
+
+// What is given back is handed out again first, so no more than the most at once was ever touched.
+int64_t KvCache::used_bytes() const {
+  const auto slots = static_cast<int64_t>(slot_pages_.size() - least_free_slots_);
+  return (n_pages_ - static_cast<int64_t>(least_free_pages_)) * layout_.page_bytes +
+         slots * layout_.frontier_bytes;
 }
 
 KvMemory KvCache::memory() const {

@@ -39,6 +39,8 @@ class KvCache {
 
   KvMemory memory() const;
   int64_t n_free_pages() const { return static_cast<int64_t>(free_pages_.size()); }
+  // Bytes of the pages and slots that have ever been handed out.
+  int64_t used_bytes() const;
 
  private:
   KvCache(const KvLayout& layout, Backend& backend) : layout_(layout), backend_(backend) {}
@@ -51,6 +53,7 @@ class KvCache {
   int64_t n_pages_ = 0;
   int max_pages_ = 0;
   std::byte *pages_ = nullptr, *frontiers_ = nullptr, *table_ = nullptr;
+  size_t least_free_pages_ = 0, least_free_slots_ = 0;
   std::vector<int> free_slots_;
   std::vector<int32_t> free_pages_;
   std::vector<int> n_owners_;  // [page]

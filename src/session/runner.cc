@@ -1,5 +1,7 @@
 #include "session/runner.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace narwhal {
@@ -44,6 +46,7 @@ void Runner::step(std::span<const StepPart> parts, const KvMemory& kv) {
   const StepSize size{static_cast<int>(token_.size()), static_cast<int>(logits_rows_.size())};
   NW_CHECK(size.n_rows <= max_rows() && size.n_logits <= max_logits(), "{} rows, {} logits",
            size.n_rows, size.n_logits);
+  most_ = {std::max(most_.n_rows, size.n_rows), std::max(most_.n_logits, size.n_logits)};
   const auto send = [&](int32_t* device, const std::vector<int32_t>& v) {
     backend_.copy_in(device, v.data(), static_cast<int64_t>(v.size()) * 4);
   };

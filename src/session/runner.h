@@ -46,6 +46,8 @@ class Runner {
 
   int max_rows() const { return a_.max_rows; }
   int max_logits() const { return a_.max_logits; }
+  // The largest step so far.
+  StepSize most() const { return most_; }
   Forward& forward() { return forward_; }
 
  private:
@@ -57,6 +59,7 @@ class Runner {
   Activations a_;
   std::byte* memory_ = nullptr;
   int64_t n_bytes_ = 0;
+  StepSize most_;
   std::vector<int32_t> token_, position_, slot_, first_row_, logits_rows_;  // staging
   std::vector<float> logits_;  // host copy, only where the device is not the host
 };

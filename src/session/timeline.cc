@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "base/check.h"
 #include "base/prefix.h"
@@ -152,6 +153,16 @@ Status Timeline::extend(std::span<const int32_t> tokens, const ProgressFn& progr
     persist_frontier(FrontierKind::kPrefill);
   }
   return ok_status();
+}
+
+int64_t Timeline::kept_bytes(SessionHost& host) {
+  std::lock_guard lock(host.mutex);
+  std::set<const void*> seen;
+  int64_t n_bytes = 0;
+  for (const Timeline* t : host.live)
+    for (const KeptFrontier& f : t->frontiers_.all())
+      if (seen.insert(f.image.get()).second) n_bytes += static_cast<int64_t>(f.image->size());
+  return n_bytes;
 }
 
 Status Timeline::step(SessionHost& host, std::span<const Engine::Append> parts) {

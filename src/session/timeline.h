@@ -60,6 +60,9 @@ class Timeline : public Session {
   Status snapshot(const std::string& path) const override;
   Status restore(const std::string& path) override;
 
+  // Bytes of the frontiers that all timelines keep; those they share count once.
+  static int64_t kept_bytes(SessionHost& host);
+
   // One pass for several timelines of the same host (Engine::step).
   static Status step(SessionHost& host, std::span<const Engine::Append> parts);
 

@@ -42,8 +42,8 @@ CpuOps::Sizes CpuOps::sizes(const StepLimits& limits) const {
   s.row = 4 * width * 4;
   s.sort = limits.n_index_rows * 8;
   // Bytes of a prepared row grow with its values; cutting it into groups adds padding.
-  const auto bytes = [](int64_t values) {
-    return cpu::ActLayout(cpu::ActKind::kInt16, values).stride + values / 4 + 1024;
+  const auto bytes = [&](int64_t values) {
+    return cpu::ActLayout(cpu::ActKind::kInt16, values, kernels_.planes).stride + values / 4 + 1024;
   };
   const int64_t expert_inputs =
       limits.expert_inputs > 0 ? limits.expert_inputs : width * limits.n_experts_used;
@@ -85,7 +85,7 @@ void CpuOps::each_row(int64_t n, int64_t work, const ThreadPool::Body& body) {
 void CpuOps::prepare_acts(DType type, int64_t n, int64_t n_in, const float* x,
                           cpu::MatmulJob& job) {
   const cpu::ActKind kind = exact_ ? cpu::ActKind::kF32 : cpu::act_kind(type);
-  const cpu::ActLayout layout(kind, n_in);
+  const cpu::ActLayout layout(kind, n_in, kernels_.planes);
   job.kind = kind;
   job.act_stride = layout.stride;
   if (kind == cpu::ActKind::kF32) {

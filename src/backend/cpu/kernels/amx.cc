@@ -137,7 +137,7 @@ void tile32(const TilePanel32* left, const TilePanel32* right, int64_t begin, in
 }
 
 void many_rows32(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {
-  const ActLayout a(job.kind, job.w.n_in);
+  const ActLayout a(job.kind, job.w.n_in, /*planes=*/true);
   auto* sums = reinterpret_cast<float*>(memory);
   std::byte* copy = memory + kRows * kWide * sizeof(float);
   auto* panels = reinterpret_cast<TilePanel32*>(copy + kRows * (a.stride + 64));
@@ -285,7 +285,7 @@ void tile256(const TilePanel256* left, const TilePanel256* right, int64_t n_bloc
 }
 
 void many_rows256(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {
-  const ActLayout a(job.kind, job.w.n_in);
+  const ActLayout a(job.kind, job.w.n_in, /*planes=*/true);
   auto* sums = reinterpret_cast<float*>(memory);
   std::byte* copy = memory + kRows * kWide * sizeof(float);
   auto* panels = reinterpret_cast<TilePanel256*>(copy + kRows * (job.w.n_in + 64));
@@ -326,7 +326,7 @@ void matmul(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory)
 int64_t scratch_bytes(int64_t n_in) {
   const int64_t panels =
       kWide / kLanes * (n_in / 256 + 1) * static_cast<int64_t>(sizeof(TilePanel256));
-  const int64_t rows = kRows * (ActLayout(ActKind::kInt16, n_in).stride + 64 + kWide * 4);
+  const int64_t rows = kRows * (ActLayout(ActKind::kInt16, n_in, true).stride + 64 + kWide * 4);
   return Base::scratch_bytes(n_in) + panels + rows;
 }
 

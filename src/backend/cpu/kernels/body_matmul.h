@@ -441,7 +441,7 @@ struct Matmul {
   template <class Panel>
   static void quantised(const MatmulJob& job, int64_t per_block, int64_t begin, int64_t end,
                         std::byte* memory) {
-    const ActLayout layout(job.kind, job.w.n_in);
+    const ActLayout layout(job.kind, job.w.n_in, /*planes=*/false);  // nothing here reads them
     if constexpr (V::kStreams) {
       if (Stream<V>::takes(job)) {
         const int64_t whole = begin + (end - begin) / kLanes * kLanes;

@@ -376,12 +376,24 @@ struct Vector {
   }
 
   static constexpr Kernels table() {
-    return {V::kLevel,   Products::kWide,  quantise16,
-            quantise8,   Products::matmul, Products::scratch_bytes,
-            dot,         decode_kv_row,    attend,
-            index_score, scale_by,         norm,
-            add,         swiglu,           pool_add,
-            hc_sum,      hc_post};
+    return {V::kLevel,
+            kPlanes,
+            Products::kWide,
+            quantise16,
+            quantise8,
+            Products::matmul,
+            Products::scratch_bytes,
+            dot,
+            decode_kv_row,
+            attend,
+            index_score,
+            scale_by,
+            norm,
+            add,
+            swiglu,
+            pool_add,
+            hc_sum,
+            hc_post};
   }
 };
 

@@ -51,7 +51,7 @@ ActKind act_kind(DType t) {
   }
 }
 
-ActLayout::ActLayout(ActKind kind, int64_t n) {
+ActLayout::ActLayout(ActKind kind, int64_t n, bool planes) {
   const auto align = [](int64_t v) { return (v + 63) / 64 * 64; };
   switch (kind) {
     case ActKind::kF32:
@@ -59,7 +59,9 @@ ActLayout::ActLayout(ActKind kind, int64_t n) {
       return;
     case ActKind::kInt16:
       scale = align(2 * n);
-      hi = scale + align(n / 8);
+      stride = scale + align(n / 8);
+      if (!planes) return;
+      hi = stride;
       lo = hi + align(n);
       stride = lo + align(n);
       return;

@@ -32,15 +32,15 @@ ActKind act_kind(DType t);
 
 // One prepared row of n values.
 //
-//   kInt16   q[n] i16, the middle two of every four swapped | s[n / 32] f32 | hi[n] i8 | lo[n] u8,
-//            q = 256 hi + lo
+//   kInt16   q[n] i16, the middle two of every four swapped | s[n / 32] f32 | where the level wants
+//            planes: hi[n] i8 | lo[n] u8, q = 256 hi + lo
 //   kInt8    q[n] i8 | start[n / 32] i32 = -64 * sum of q over 32 | sum16[n / 16] i16 | sum32[n /
 //            32] i16 | d[n / 256] f32
 struct ActLayout {
   int64_t scale = 0, start = 0, sum16 = 0, sum32 = 0, hi = 0, lo = 0;  // offsets in bytes
   int64_t stride = 0;                                                  // bytes of a row
 
-  ActLayout(ActKind kind, int64_t n);
+  ActLayout(ActKind kind, int64_t n, bool planes);  // planes: Kernels::planes
 };
 
 // y[out(r)][o] = (accumulate ? y : 0) + W[o] . x[in(r)] for n rows.
@@ -71,6 +71,7 @@ inline constexpr int kKeyBlock = 32;
 
 struct Kernels {
   Level level;
+  bool planes;        // 16-bit activations are kept as two planes of bytes, too
   int chunk_outputs;  // outputs that a matmul over many rows likes to take at once
 
   // Prepares one row x[n]. A block that holds an infinity or a NaN gets a NaN scale.

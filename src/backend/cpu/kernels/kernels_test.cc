@@ -58,7 +58,7 @@ struct Stored {
 std::vector<float> product(const Kernels& k, const Weight& w, int n, const std::vector<float>& x,
                            bool exact = false) {
   const ActKind kind = exact ? ActKind::kF32 : act_kind(w.type);
-  const ActLayout layout(kind, w.n_in);
+  const ActLayout layout(kind, w.n_in, k.planes);
   Aligned acts(layout.stride * n), memory(k.scratch_bytes(w.n_in));
   for (int r = 0; r < n; r++) {
     std::byte* row = acts.data + r * layout.stride;

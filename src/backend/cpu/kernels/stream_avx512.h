@@ -486,7 +486,7 @@ struct Stream {
   // Rows [first, first + m) of a job, outputs [begin, end), a multiple of 16 apart.
   template <class Format, int m>
   static void rows(const MatmulJob& job, int first, int64_t begin, int64_t end, std::byte* memory) {
-    const ActLayout a(job.kind, job.w.n_in);
+    const ActLayout a(job.kind, job.w.n_in, /*planes=*/false);
     const int64_t n_blocks = job.w.n_in / Format::kInputs;
     Act acts[m];
     for (int r = 0; r < m; r++) acts[r] = prepare<Format>(job.act(first + r), a, n_blocks, memory);
