@@ -34,10 +34,11 @@ struct EngineOptions {
   std::string backend = "auto";    // auto, cuda, cpu, ref, emu
   std::string cpu_level = "auto";  // auto, portable, avx2, avx512, amx, neon
   int n_threads = 0;               // 0 = one per physical core
-  int64_t n_ctx = 0;               // tokens per session; 0 = what the model and the memory allow
-  int n_sessions = 1;              // sessions alive at once that the plan must hold
-  int prefill_chunk = 0;           // rows computed at once; 0 = the backend's choice
-  int64_t gpu_memory_mb = 0;       // of the GPU's memory to use; 0 = what is free
+  std::string pin = "auto";   // threads stay on a core each: on, off, auto = with several nodes
+  int64_t n_ctx = 0;          // tokens per session; 0 = what the model and the memory allow
+  int n_sessions = 1;         // sessions alive at once that the plan must hold
+  int prefill_chunk = 0;      // rows computed at once; 0 = the backend's choice
+  int64_t gpu_memory_mb = 0;  // of the GPU's memory to use; 0 = what is free
   KvPrecision kv_precision = KvPrecision::kTrained;
   std::string kv_disk_dir = {};     // where computed prefixes are kept across runs; empty = nowhere
   int64_t kv_disk_space_mb = 8192;  // budget of that folder

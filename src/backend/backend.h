@@ -48,6 +48,7 @@ enum class Placement {
 
 struct BackendOptions {
   int n_threads = 0;               // 0 = one per physical core
+  std::string pin = "auto";        // auto, on, off: base/topology.h
   std::string cpu_level = "auto";  // instruction sets of the CPU backend (cpu/kernels/level.h)
   // Products with quantised weights on f32 activations, for comparisons (KvPrecision::kF32). Else
   // the CPU backend rounds activations, finer than the model was trained with

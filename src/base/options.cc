@@ -77,6 +77,9 @@ constexpr Option kOptions[] = {
      "tokens a session may hold; 0 = what the model and the memory allow"},
     {"--threads", "", "run chat inspect logits convert synth bench eval serve", kInt, "N", "0", "",
      "threads; 0 = one per physical core"},
+    {"--pin", "", "run chat logits bench eval serve", kChoice, "auto|on|off", "auto", "",
+     "keep each thread of the CPU backend on a core of its own; auto = where there are several "
+     "memory nodes"},
     {"--kv-precision", "", kEngine, kChoice, "trained|f32", "trained", "",
      "rows of the cache as the model was trained, or unrounded for comparison with references"},
     {"--gpu-memory-mb", "", kEngine, kInt, "N", "0", "",

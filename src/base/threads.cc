@@ -1,35 +1,15 @@
 #include "base/threads.h"
 
 #include <algorithm>
+#include <utility>
 
-#ifdef __linux__
-#include <sched.h>
-
-#include <fstream>
-#include <set>
-#include <string>
-#endif
+#include "base/topology.h"
 
 namespace narwhal {
 
 int default_thread_count() {
-#ifdef __linux__
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
-    std::set<std::string> cores;  // hyperthreads of one core share their sibling list
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-      if (!CPU_ISSET(cpu, &allowed)) continue;
-      std::ifstream f("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
-                      "/topology/thread_siblings_list");
-      std::string siblings;
-      if (!std::getline(f, siblings)) siblings = std::to_string(cpu);
-      cores.insert(siblings);
-    }
-    if (!cores.empty()) return static_cast<int>(cores.size());
-  }
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
+  const int n = cores_to_use(usable_cpus(), cpu_quota());
+  return n > 0 ? n : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 namespace {
@@ -47,7 +27,8 @@ void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads) {
+ThreadPool::ThreadPool(int n_threads, std::vector<std::vector<int>> seats)
+    : seats_(std::move(seats)) {
   // More threads than processors: looking would keep the others from working.
   spins_ = n_threads <= static_cast<int>(std::thread::hardware_concurrency()) ? kSpins : 0;
   for (int i = 1; i < n_threads; i++) workers_.emplace_back([this, i] { work(i); });
@@ -113,6 +94,7 @@ bool ThreadPool::wait_for_round(uint64_t last) {
 }
 
 void ThreadPool::work(int thread) {
+  if (thread < static_cast<int>(seats_.size())) sit(seats_[thread]);
   uint64_t last = 0;
   while (wait_for_round(last)) {
     active_++;

@@ -21,7 +21,8 @@
 
 namespace narwhal {
 
-// Physical cores of this machine that this process may use; at least 1.
+// Physical cores of this machine that this process may use, within the time that its control group
+// has; at least 1.
 int default_thread_count();
 
 class ThreadPool {
@@ -44,7 +45,10 @@ class ThreadPool {
     void (*call_)(void*, int64_t, int64_t, int);
   };
 
-  explicit ThreadPool(int n_threads);
+  // seats: where thread i stays (base/topology.h); empty = wherever the system puts it. The
+  // caller's thread is never bound, since threads that it starts would be, too: the first seat is
+  // left to it.
+  explicit ThreadPool(int n_threads, std::vector<std::vector<int>> seats = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -61,6 +65,7 @@ class ThreadPool {
   // Returns once a round other than `last` is open or the pool ends; false for the latter.
   bool wait_for_round(uint64_t last);
 
+  std::vector<std::vector<int>> seats_;
   std::vector<std::thread> workers_;
   int spins_ = 0;  // looks at open_ before sleeping
 

@@ -139,8 +139,9 @@ Result<std::vector<OpRow>> bench_ops(const Config& config, const OpsOptions& opt
   std::vector<OpRow> rows;
   for (const std::string& level : levels) {
     if (!wanted(options.level, level)) continue;
-    NW_ASSIGN(const auto backend,
-              make_backend(options.backend, {.n_threads = options.n_threads, .cpu_level = level}));
+    NW_ASSIGN(const auto backend, make_backend(options.backend, {.n_threads = options.n_threads,
+                                                                 .pin = options.pin,
+                                                                 .cpu_level = level}));
     NW_ASSIGN(const auto rig,
               OpsRig::create(config, *backend, max_rows, arena_bytes(options), options.ctx));
     LevelBench bench(options, limits, level, backend->ops(), rows);

@@ -33,7 +33,8 @@ struct OpsOptions {
   std::string format;  // only this one; empty = all
   std::string level;   // only this one; empty = all that this machine has
   int n_threads = 0;   // 0 = one per physical core
-  int max_rows = 0;    // of a chunk; 0 = 256
+  std::string pin = "auto";
+  int max_rows = 0;  // of a chunk; 0 = 256
   double cell_seconds = 0.1;
   uint64_t arena_bytes = 0;  // 0 = twice the last-level cache, from 256 MiB to 1 GiB
   int64_t ctx = 8192;        // tokens of the sequence that attention ops look back on

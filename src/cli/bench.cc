@@ -210,6 +210,7 @@ Status bench_ops(const Args& args) {
   OpsOptions options;
   options.backend = engine.backend == "auto" ? "cpu" : engine.backend;
   options.n_threads = engine.n_threads;
+  options.pin = engine.pin;
   if (engine.cpu_level != "auto") {
     NW_ASSIGN(const cpu::Level level, cpu::find_level(engine.cpu_level));
     options.level = level_name(level);

@@ -30,6 +30,7 @@ Result<EngineOptions> engine_options(const Args& args) {
   o.cpu_level = args.text("--cpu-level");
   o.n_ctx = args.integer("--ctx");
   NW_ASSIGN(o.n_threads, small_int(args, "--threads"));
+  if (!args.text("--pin").empty()) o.pin = args.text("--pin");
   NW_ASSIGN(o.prefill_chunk, small_int(args, "--chunk"));
   o.gpu_memory_mb = args.integer("--gpu-memory-mb");
   o.kv_precision = args.text("--kv-precision") == "f32" ? KvPrecision::kF32 : KvPrecision::kTrained;

@@ -225,6 +225,7 @@ class LoadedEngine : public Engine {
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options) {
   NW_ASSIGN(auto backend, make_backend(options.backend, {.n_threads = options.n_threads,
+                                                         .pin = options.pin,
                                                          .cpu_level = options.cpu_level,
                                                          .exact_products = options.kv_precision ==
                                                                            KvPrecision::kF32}));

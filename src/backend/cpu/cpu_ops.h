@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -19,8 +20,13 @@ namespace narwhal {
 class CpuOps : public Ops {
  public:
   // exact: products on f32 activations whatever the weights (BackendOptions::exact_products).
-  CpuOps(int n_threads, const cpu::Kernels& kernels, bool exact)
-      : kernels_(kernels), exact_(exact), pool_(n_threads), scratch_(pool_.size()) {}
+  // seats: of the threads (base/topology.h).
+  CpuOps(int n_threads, const cpu::Kernels& kernels, bool exact,
+         std::vector<std::vector<int>> seats = {})
+      : kernels_(kernels),
+        exact_(exact),
+        pool_(n_threads, std::move(seats)),
+        scratch_(pool_.size()) {}
 
   int n_threads() const { return pool_.size(); }
   cpu::Level level() const { return kernels_.level; }
@@ -68,8 +74,8 @@ class CpuOps : public Ops {
   static constexpr int kFewRows = 8;  // at most: weights are read once, as they lie in memory
   static constexpr int64_t kFewRowsOutputs = 1024;  // of an expert at once
 
-  // Memory for kernels: aligned to a cache line, grown by prepare() only, pages untouched until
-  // used.
+  // Memory for kernels: aligned to a cache line, grown by prepare() only. Pages are untouched until
+  // used, so those of a thread's Scratch lie in the memory node where it runs.
   class Buffer {
    public:
     void grow(int64_t n_bytes);
