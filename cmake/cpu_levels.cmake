@@ -16,6 +16,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     COMPILE_OPTIONS "${avx512};-mamx-tile;-mamx-int8")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set_source_files_properties(${kernels}/neon.cc PROPERTIES COMPILE_OPTIONS -march=armv8.2-a+dotprod)
+  set_source_files_properties(${kernels}/i8mm.cc PROPERTIES
+    COMPILE_OPTIONS -march=armv8.2-a+dotprod+i8mm)
 endif()
 if(NARWHAL_DEVELOPER AND NOT NARWHAL_FUZZ AND NOT NARWHAL_SANITIZE)
   add_test(NAME cpu_neon COMMAND ${PROJECT_SOURCE_DIR}/tests/cpu/neon.sh ${PROJECT_BINARY_DIR}/neon)

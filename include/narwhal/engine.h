@@ -32,7 +32,7 @@ enum class KvPrecision { kTrained, kF32 };
 struct EngineOptions {
   std::string model = {};          // path of a GGUF; empty = the embedded Minnow
   std::string backend = "auto";    // auto, cuda, cpu, ref, emu
-  std::string cpu_level = "auto";  // auto, portable, avx2, avx512, amx, neon
+  std::string cpu_level = "auto";  // auto, portable, avx2, avx512, amx, neon, i8mm
   int n_threads = 0;               // 0 = one per physical core
   std::string pin = "auto";   // threads stay on a core each: on, off, auto = with several nodes
   int64_t n_ctx = 0;          // tokens per session; 0 = what the model and the memory allow

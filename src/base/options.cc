@@ -71,7 +71,7 @@ constexpr Option kOptions[] = {
      "NARWHAL_MODEL", "model file (GGUF); without it the embedded model"},
     {"--backend", "", kEngine, kChoice, "auto|cuda|hip|metal|cpu|ref|emu", "auto", "",
      "what computes"},
-    {"--cpu-level", "", kEngine, kChoice, "auto|portable|avx2|avx512|amx|neon", "auto", "",
+    {"--cpu-level", "", kEngine, kChoice, "auto|portable|avx2|avx512|amx|neon|i8mm", "auto", "",
      "instruction sets of the CPU backend; auto = the best of this machine"},
     {"--ctx", "", kEngine, kInt, "N", "0", "",
      "tokens a session may hold; 0 = what the model and the memory allow"},

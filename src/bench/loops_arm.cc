@@ -4,12 +4,9 @@
 
 #include <arm_neon.h>
 
-#if defined(__linux__)
-#include <sys/auxv.h>
-#elif defined(__APPLE__)
-#include <sys/sysctl.h>
-#endif
+#include <algorithm>
 
+#include "backend/cpu/kernels/level.h"
 #include "bench/limits.h"
 
 namespace narwhal::bench {
@@ -46,28 +43,17 @@ NW_TARGET("i8mm") void neon_smmla(int64_t n) {
   }
 }
 
-#if defined(__APPLE__)
-bool has_feature(const char* name) {
-  int value = 0;
-  size_t n = sizeof value;
-  return sysctlbyname(name, &value, &n, nullptr, 0) == 0 && value != 0;
+bool has(cpu::Level level) {
+  const auto& levels = cpu::available_levels();
+  return std::find(levels.begin(), levels.end(), level) != levels.end();
 }
-bool has_dot() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
-bool has_i8mm() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
-#elif defined(__linux__)
-bool has_dot() { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
-bool has_i8mm() { return (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
-#else
-bool has_dot() { return false; }
-bool has_i8mm() { return false; }
-#endif
 
 }  // namespace
 
 std::vector<PeakKernel> peak_kernels() {
   std::vector<PeakKernel> kernels;
-  if (has_dot()) kernels.push_back({"neon sdot", false, 16 * 16, neon_sdot});
-  if (has_i8mm()) kernels.push_back({"neon smmla", false, 16 * 32, neon_smmla});
+  if (has(cpu::Level::kNeon)) kernels.push_back({"neon sdot", false, 16 * 16, neon_sdot});
+  if (has(cpu::Level::kI8mm)) kernels.push_back({"neon smmla", false, 16 * 32, neon_smmla});
   return kernels;
 }
 

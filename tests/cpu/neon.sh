@@ -1,6 +1,6 @@
 #!/bin/sh
 # The NEON kernels under emulation: cross-compiles the kernel tests for AArch64 and runs them with
-# qemu-user, at level neon and portable. Skipped, with a line that says so, where the tools are missing.
+# qemu-user, at levels i8mm, neon and portable. Skipped, with a line that says so, where the tools are missing.
 #
 #   tests/cpu/neon.sh [build folder]
 set -eu
@@ -43,6 +43,7 @@ for source in "$root"/src/backend/cpu/kernels/*.cc "$root"/src/quant/*.cc "$root
   object=$out/$(basename "$source" .cc).o
   case $source in
     */neon.cc) compile "$source" "$object" -march=armv8.2-a+dotprod ;;
+    */i8mm.cc) compile "$source" "$object" -march=armv8.2-a+dotprod+i8mm ;;
     *) compile "$source" "$object" ;;
   esac
   objects="$objects $object"
@@ -53,4 +54,4 @@ for source in gtest-all gtest_main; do
 done
 # shellcheck disable=SC2086
 $cxx -static $objects -lpthread -o "$out/kernels_test"
-qemu-aarch64 "$out/kernels_test" --gtest_brief=1
+qemu-aarch64 -cpu max "$out/kernels_test" --gtest_brief=1

@@ -25,11 +25,6 @@ constexpr int kFewRows = 10;  // below, tiles would be mostly empty
 constexpr int64_t kWide = Base::kWide;
 constexpr int64_t kPart = 16;  // blocks of 32 whose activations stay in the first-level cache
 
-struct alignas(64) TilePanel32 {
-  int8_t w[8][kLanes][4];
-  float d[kLanes];
-};
-
 struct TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {};
@@ -64,27 +59,10 @@ struct RowTile {
   }
 };
 
-void unpack(const MatmulJob& job, const U::Rows& rows, int64_t block, TilePanel32* out) {
-  if (job.w.type == DType::kQ8_0) {
-    const int64_t at = block * 34;
-    for (int l = 0; l < kLanes && block % 2 == 0; l++) Amx::prefetch(rows.at[l] + at + rows.ahead);
-    Amx::interleave16(rows.at, at + 2, out->w[0]);
-    Amx::interleave16(rows.at, at + 18, out->w[4]);
-    U::halves(rows, at, out->d);
-    return;
-  }
-  alignas(64) int8_t w[kLanes][32];
-  U::mxfp4_rows(rows, block, w, out->d);
-  const uint8_t* at[kLanes];
-  for (int l = 0; l < kLanes; l++) at[l] = reinterpret_cast<const uint8_t*>(w[l]);
-  Amx::interleave16(at, 0, out->w[0]);
-  Amx::interleave16(at, 16, out->w[4]);
-}
-
 using Sums = int32_t[4][kRows][kLanes];
 
 // Products of one block: hi and lo of the left panel, hi and lo of the right one.
-void products32(const TilePanel32& left, const TilePanel32& right, const RowTile& x,
+void products32(const BytePanel32& left, const BytePanel32& right, const RowTile& x,
                 const ActLayout& a, int64_t b, Sums& c) {
   _tile_zero(0);
   _tile_zero(1);
@@ -122,7 +100,7 @@ void add32(const float* d, const RowTile& x, const ActLayout& a, int64_t b,
 
 // Two panels by 16 rows over blocks [begin, end); sums [16][kWide], continued. A block's sums are
 // read one block later: tile stores are slow to be seen by loads.
-void tile32(const TilePanel32* left, const TilePanel32* right, int64_t begin, int64_t end,
+void tile32(const BytePanel32* left, const BytePanel32* right, int64_t begin, int64_t end,
             const RowTile& x, const ActLayout& a, float* sums) {
   alignas(64) Sums c[2];
   const auto add = [&](int64_t b) {
@@ -140,7 +118,7 @@ void many_rows32(const MatmulJob& job, int64_t begin, int64_t end, std::byte* me
   const ActLayout a(job.kind, job.w.n_in, /*planes=*/true);
   auto* sums = reinterpret_cast<float*>(memory);
   std::byte* copy = memory + kRows * kWide * sizeof(float);
-  auto* panels = reinterpret_cast<TilePanel32*>(copy + kRows * (a.stride + 64));
+  auto* panels = reinterpret_cast<BytePanel32*>(copy + kRows * (a.stride + 64));
   const int64_t n_blocks = job.w.n_in / 32;
   configure(32);
   for (int64_t o = begin; o < end; o += kWide) {
@@ -148,7 +126,8 @@ void many_rows32(const MatmulJob& job, int64_t begin, int64_t end, std::byte* me
     const int64_t n_panels = (stop - o + kLanes - 1) / kLanes;
     for (int64_t p = 0; p < n_panels; p++) {
       const U::Rows rows(job.w, o + p * kLanes);
-      for (int64_t b = 0; b < n_blocks; b++) unpack(job, rows, b, panels + p * n_blocks + b);
+      for (int64_t b = 0; b < n_blocks; b++)
+        U::panel(job.w.type, rows, b, panels + p * n_blocks + b);
     }
     for (int first = 0; first < job.n; first += kRows) {
       const int n = first + kRows < job.n ? kRows : job.n - first;
@@ -157,8 +136,8 @@ void many_rows32(const MatmulJob& job, int64_t begin, int64_t end, std::byte* me
       for (int64_t b = 0; b < n_blocks; b += kPart) {
         const int64_t end_block = b + kPart < n_blocks ? b + kPart : n_blocks;
         for (int64_t p = 0; p < n_panels; p += 2) {
-          const TilePanel32* left = panels + p * n_blocks;
-          const TilePanel32* right = p + 1 < n_panels ? left + n_blocks : left;
+          const BytePanel32* left = panels + p * n_blocks;
+          const BytePanel32* right = p + 1 < n_panels ? left + n_blocks : left;
           tile32(left, right, b, end_block, x, a, sums + p * kLanes);
         }
       }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "backend/cpu/kernels/body_unpack.h"
 #include "backend/cpu/kernels/kernels.h"
@@ -14,6 +15,8 @@ namespace narwhal::cpu {
 
 template <class V>
 struct Stream;  // stream_avx512.h, where V::kStreams
+template <class V>
+struct Pairs;  // pairs_neon.h, where V::kPairs
 
 template <class V>
 struct Matmul {
@@ -138,6 +141,12 @@ struct Matmul {
 
   // Picks the tile for a weight type.
   template <int m_rows, int n_panels>
+  static void any_tile(DType, const BytePanel32* panels, int64_t, int64_t block, int64_t n_blocks,
+                       const std::byte* const* acts, const ActLayout& a, float* const* sums) {
+    static_assert(n_panels == 1);
+    Pairs<V>::template tile<m_rows>(panels, block, n_blocks, acts, a, sums);
+  }
+  template <int m_rows, int n_panels>
   static void any_tile(DType, const Panel32* panels, int64_t panel_stride, int64_t block,
                        int64_t n_blocks, const std::byte* const* acts, const ActLayout& a,
                        float* const* sums) {
@@ -147,15 +156,20 @@ struct Matmul {
   static void any_tile(DType type, const Panel256* panels, int64_t panel_stride, int64_t block,
                        int64_t n_blocks, const std::byte* const* acts, const ActLayout& a,
                        float* const* sums) {
+    const auto run = [&]<bool kGroups, bool kStart, int kMins>() {
+      if constexpr (V::kPairs)
+        Pairs<V>::template tile256<m_rows, kGroups, kStart, kMins>(panels, block, n_blocks, acts, a,
+                                                                   sums);
+      else
+        tile256<m_rows, n_panels, kGroups, kStart, kMins>(panels, panel_stride, block, n_blocks,
+                                                          acts, a, sums);
+    };
     if (type == DType::kQ2_K)
-      tile256<m_rows, n_panels, false, false, 8>(panels, panel_stride, block, n_blocks, acts, a,
-                                                 sums);
+      run.template operator()<false, false, 8>();
     else if (type == DType::kQ4_K)
-      tile256<m_rows, n_panels, true, false, 4>(panels, panel_stride, block, n_blocks, acts, a,
-                                                sums);
+      run.template operator()<true, false, 4>();
     else
-      tile256<m_rows, n_panels, true, true, 0>(panels, panel_stride, block, n_blocks, acts, a,
-                                               sums);
+      run.template operator()<true, true, 0>();
   }
 
   // Rows [0, n) by n_panels panels, in the largest tiles that fit.
@@ -183,13 +197,14 @@ struct Matmul {
                           sums + r);
   }
 
-  static void unpack(const MatmulJob& job, const Iq2Tables&, const typename U::Rows& rows,
-                     int64_t block, Panel32* out) {
-    U::panel(job.w.type, rows, block, out);
-  }
+  template <class Panel>
   static void unpack(const MatmulJob& job, const Iq2Tables& t, const typename U::Rows& rows,
-                     int64_t block, Panel256* out) {
-    U::panel(job.w.type, t, rows, block, out);
+                     int64_t block, Panel* out) {
+    if constexpr (std::is_same_v<Panel, Panel256>)
+      U::panel(job.w.type, t, rows, block, out);
+    else
+      U::panel(job.w.type, rows, block, out);
+    if constexpr (V::kPairs) Pairs<V>::prepare(job.w.type, out);
   }
 
   // Sums of a row block go to y: added to it, or as they are.
@@ -441,7 +456,7 @@ struct Matmul {
   template <class Panel>
   static void quantised(const MatmulJob& job, int64_t per_block, int64_t begin, int64_t end,
                         std::byte* memory) {
-    const ActLayout layout(job.kind, job.w.n_in, /*planes=*/false);  // nothing here reads them
+    const ActLayout layout(job.kind, job.w.n_in, /*planes=*/V::kPairs);
     if constexpr (V::kStreams) {
       if (Stream<V>::takes(job)) {
         const int64_t whole = begin + (end - begin) / kLanes * kLanes;
@@ -459,7 +474,7 @@ struct Matmul {
     if (job.kind == ActKind::kF32)
       plain(job, begin, end, memory);
     else if (job.kind == ActKind::kInt16)
-      quantised<Panel32>(job, 32, begin, end, memory);
+      quantised<std::conditional_t<V::kPairs, BytePanel32, Panel32>>(job, 32, begin, end, memory);
     else
       quantised<Panel256>(job, 256, begin, end, memory);
   }

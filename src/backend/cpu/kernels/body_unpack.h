@@ -14,6 +14,12 @@ struct alignas(64) Panel32 {
   float d[kLanes];
 };
 
+// The same as bytes, four inputs of an output side by side.
+struct alignas(64) BytePanel32 {
+  int8_t w[8][kLanes][4];
+  float d[kLanes];
+};
+
 // 256 inputs of 16 outputs. w is unsigned: levels (Q4_K), scale * level (Q2_K), 64 + value
 // (IQ2_XXS); scale is per 32 inputs, mins are 16-bit pairs for Act's sum32 (Q4_K) or sum16 (Q2_K).
 struct alignas(64) Panel256 {
@@ -61,7 +67,13 @@ struct Unpack {
     for (int j = 0; j < 8; j++) V::widen(V::wload(dwords[j]), out->w[2 * j]);
   }
 
-  static void q8_0(const Rows& rows, int64_t block, Panel32* out) {
+  static void bytes32(const uint8_t* const* rows, int64_t offset, BytePanel32* out) {
+    V::interleave16(rows, offset, out->w[0]);
+    V::interleave16(rows, offset + 16, out->w[4]);
+  }
+
+  template <class Panel>
+  static void q8_0(const Rows& rows, int64_t block, Panel* out) {
     const int64_t at = block * 34;
     for (int l = 0; l < kLanes && block % 2 == 0; l++) V::prefetch(rows.at[l] + at + rows.ahead);
     bytes32(rows.at, at + 2, out);
@@ -83,7 +95,8 @@ struct Unpack {
     }
   }
 
-  static void mxfp4(const Rows& rows, int64_t block, Panel32* out) {
+  template <class Panel>
+  static void mxfp4(const Rows& rows, int64_t block, Panel* out) {
     alignas(64) int8_t w[kLanes][32];
     mxfp4_rows(rows, block, w, out->d);
     const uint8_t* at[kLanes];
@@ -91,7 +104,9 @@ struct Unpack {
     bytes32(at, 0, out);
   }
 
-  static void panel(DType type, const Rows& rows, int64_t block, Panel32* out) {
+  // Of Panel32 or BytePanel32.
+  template <class Panel>
+  static void panel(DType type, const Rows& rows, int64_t block, Panel* out) {
     if (type == DType::kQ8_0)
       q8_0(rows, block, out);
     else

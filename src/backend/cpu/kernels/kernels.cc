@@ -12,7 +12,7 @@ extern const Kernels kAvx2Kernels, kAvx512Kernels;
 extern const Kernels kAmxKernels;
 #endif
 #elif defined(__aarch64__)
-extern const Kernels kNeonKernels;
+extern const Kernels kNeonKernels, kI8mmKernels;
 #endif
 
 const Kernels& kernels(Level level) {
@@ -31,6 +31,8 @@ const Kernels& kernels(Level level) {
 #elif defined(__aarch64__)
     case Level::kNeon:
       return kNeonKernels;
+    case Level::kI8mm:
+      return kI8mmKernels;
 #endif
     default:
       NW_CHECK(false, "level {} is not built in", level_name(level));

@@ -11,11 +11,14 @@
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 namespace narwhal::cpu {
 namespace {
 
-constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "amx", "neon"};
+constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "amx", "neon", "i8mm"};
 
 #if defined(__x86_64__)
 #if defined(__linux__) && defined(NARWHAL_AMX)
@@ -54,9 +57,15 @@ std::vector<Level> detect() {
   if (has_amx() && request_tiles()) levels.push_back(Level::kAmx);
 #endif
 #elif defined(__aarch64__) && defined(__linux__)
-  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) levels.push_back(Level::kNeon);
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) == 0) return levels;
+  levels.push_back(Level::kNeon);
+  if ((getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0) levels.push_back(Level::kI8mm);
 #elif defined(__aarch64__) && defined(__APPLE__)
   levels.push_back(Level::kNeon);  // since the first Apple silicon
+  int has_i8mm = 0;
+  size_t size = sizeof has_i8mm;
+  if (sysctlbyname("hw.optional.arm.FEAT_I8MM", &has_i8mm, &size, nullptr, 0) == 0 && has_i8mm != 0)
+    levels.push_back(Level::kI8mm);
 #endif
   return levels;
 }

@@ -6,6 +6,7 @@
 //              and later
 //   amx        avx512 and AMX-INT8 tiles
 //   neon       AArch64 with dot products
+//   i8mm       neon and products of 8-bit matrices: Neoverse V1 and N2, Apple M2 and later
 //
 // Products of quantised weights are the same bits at every level; sums of f32 products are fused
 // where the level can, so those differ in rounding between portable and the others.
@@ -19,7 +20,7 @@
 
 namespace narwhal::cpu {
 
-enum class Level { kPortable, kAvx2, kAvx512, kAmx, kNeon };
+enum class Level { kPortable, kAvx2, kAvx512, kAmx, kNeon, kI8mm };
 
 std::string_view level_name(Level level);
 

@@ -15,6 +15,7 @@ struct Avx2 {
   static constexpr int kDotRows = 3, kDotOutputs = 2;
   static constexpr bool kFastRows = false;
   static constexpr bool kStreams = false;
+  static constexpr bool kPairs = false;
 
   struct F {
     __m256 a, b;

@@ -15,6 +15,7 @@ struct Avx512 {
   static constexpr int kDotRows = 4, kDotOutputs = 4;
   static constexpr bool kFastRows = true;
   static constexpr bool kStreams = true;
+  static constexpr bool kPairs = false;
 
   using F = __m512;
   using I = __m512i;

@@ -15,6 +15,7 @@ struct Neon {
   static constexpr int kDotRows = 2, kDotOutputs = 2;
   static constexpr bool kFastRows = false;
   static constexpr bool kStreams = false;
+  static constexpr bool kPairs = false;
 
   using F = float32x4x4_t;
   using I = int32x4x4_t;

@@ -17,6 +17,7 @@ struct Portable {
   static constexpr int kDotRows = 2, kDotOutputs = 2;   // of f32 products
   static constexpr bool kFastRows = false;              // has its own q2_k_row, iq2_xxs_row
   static constexpr bool kStreams = false;
+  static constexpr bool kPairs = false;  // pairs_neon.h
 
   struct F {
     float v[16];
