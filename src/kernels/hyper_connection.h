@@ -145,7 +145,7 @@ struct HcMix {
   k_value int kEach = (kMixes + kSimds - 1) / kSimds;        // of a simd
   struct Shared {
     typename C::Table table;
-    float streams[kRows * kMaxStreams * kColumns];
+    alignas(16) float streams[kRows * kMaxStreams * kColumns];
   };
   Matrix fn;
   int64_t d;
