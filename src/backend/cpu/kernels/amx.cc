@@ -61,9 +61,11 @@ struct RowTile {
 
 using Sums = int32_t[4][kRows][kLanes];
 
-// Products of one block: hi and lo of the left panel, hi and lo of the right one.
+// Products of one block, hi and lo of the left panel, hi and lo of the right one, between calls of
+// step(0) to step(7): the processor looks too few instructions ahead to find other work by itself.
+template <class Step>
 void products32(const BytePanel32& left, const BytePanel32& right, const RowTile& x,
-                const ActLayout& a, int64_t b, Sums& c) {
+                const ActLayout& a, int64_t b, Sums& c, Step step) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -71,22 +73,31 @@ void products32(const BytePanel32& left, const BytePanel32& right, const RowTile
   _tile_loadd(4, x.base + 32 * b, x.stride);
   _tile_loadd(6, left.w, 64);
   _tile_dpbssd(0, 4, 6);
+  step(0);
   _tile_loadd(5, x.base + (a.lo - a.hi) + 32 * b, x.stride);
   _tile_dpbusd(1, 5, 6);
+  step(1);
   _tile_loadd(7, right.w, 64);
   _tile_dpbssd(2, 4, 7);
+  step(2);
   _tile_dpbusd(3, 5, 7);
+  step(3);
   _tile_stored(0, c[0], 64);
+  step(4);
   _tile_stored(1, c[1], 64);
+  step(5);
   _tile_stored(2, c[2], 64);
+  step(6);
   _tile_stored(3, c[3], 64);
+  step(7);
 }
 
-void add32(const float* d, const RowTile& x, const ActLayout& a, int64_t b,
-           const int32_t (*c)[kRows][kLanes], float* sums) {
+// Rows [first, first + 4) of one panel.
+inline void add32(const float* d, const RowTile& x, const ActLayout& a, int64_t b, int first,
+                  const int32_t (*c)[kRows][kLanes], float* sums) {
   const __m512 scales = _mm512_load_ps(d);
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 4
+  for (int r = first; r < first + 4; r++) {
     float scale;
     std::memcpy(&scale, x.at[r] + a.scale + 4 * b, 4);
     const __m512i total = _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(c[0][r]), 8),
@@ -99,19 +110,20 @@ void add32(const float* d, const RowTile& x, const ActLayout& a, int64_t b,
 }
 
 // Two panels by 16 rows over blocks [begin, end); sums [16][kWide], continued. A block's sums are
-// read one block later: tile stores are slow to be seen by loads.
+// read one block later, between its products: tile stores are slow to be seen by loads.
 void tile32(const BytePanel32* left, const BytePanel32* right, int64_t begin, int64_t end,
             const RowTile& x, const ActLayout& a, float* sums) {
   alignas(64) Sums c[2];
-  const auto add = [&](int64_t b) {
-    add32(left[b].d, x, a, b, c[b % 2], sums);
-    add32(right[b].d, x, a, b, c[b % 2] + 2, sums + kLanes);
+  const auto add = [&](int64_t b, int step) {
+    if (step < 4)
+      add32(left[b].d, x, a, b, 4 * step, c[b % 2], sums);
+    else
+      add32(right[b].d, x, a, b, 4 * step - 16, c[b % 2] + 2, sums + kLanes);
   };
-  for (int64_t b = begin; b < end; b++) {
-    products32(left[b], right[b], x, a, b, c[b % 2]);
-    if (b > begin) add(b - 1);
-  }
-  add(end - 1);
+  products32(left[begin], right[begin], x, a, begin, c[begin % 2], [](int) {});
+  for (int64_t b = begin + 1; b < end; b++)
+    products32(left[b], right[b], x, a, b, c[b % 2], [&](int step) { add(b - 1, step); });
+  for (int step = 0; step < 8; step++) add(end - 1, step);
 }
 
 void many_rows32(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {
@@ -170,31 +182,85 @@ void split(__m512i bytes, __m512i scales, void* high, void* low) {
   _mm512_store_si512(low, _mm512_mask_blend_epi8(odd, lo_even, _mm512_slli_epi16(lo_odd, 8)));
 }
 
+// The planes of an IQ2_XXS magnitude times each odd scale: bytes 0 to 2 of entry s / 2 are those of
+// 8 s, 25 s and 43 s.
+struct Iq2Planes {
+  alignas(64) uint32_t high[16] = {}, low[16] = {};
+
+  constexpr Iq2Planes() {
+    constexpr int kMagnitudes[] = {8, 25, 43};
+    for (int t = 0; t < 16; t++)
+      for (int i = 0; i < 3; i++) {
+        const int v = kMagnitudes[i] * (2 * t + 1), h = (v + 32) >> 6;
+        high[t] |= static_cast<uint32_t>(h & 255) << 8 * i;
+        low[t] |= static_cast<uint32_t>((v - 64 * h) & 255) << 8 * i;
+      }
+  }
+};
+
+// Four outputs with four bytes each share 16 bytes, so the three products of an output's scale are
+// a quarter of a lookup table.
+void unpack_iq2(const Iq2Tables& tables, const U::Rows& rows, int64_t block, TilePanel256* out) {
+  static constexpr Iq2Planes kPlanes;
+  const int64_t at = 66 * block;
+  U::Row256 row[kLanes];
+  const uint8_t* w[kLanes];
+  for (int l = 0; l < kLanes; l++) {
+    const uint8_t* p = rows.at[l] + at;
+    Amx::prefetch(p + rows.ahead);
+    Amx::iq2_xxs_row<true>(tables, p, row[l].w, row[l].scale);
+    w[l] = row[l].w;
+  }
+  alignas(64) uint8_t codes[64][kLanes][4];
+  alignas(64) int32_t scale[8][kLanes];
+  for (int c = 0; c < 16; c++) Amx::interleave16(w, 16 * c, codes[4 * c]);
+  for (int c = 0; c < 2; c++)
+    Amx::interleave16(w, offsetof(U::Row256, scale) + 16 * c, scale[4 * c]);
+  U::halves(rows, at, out->d);
+  Amx::store(out->d, Amx::mul(Amx::load(out->d), Amx::set1(0.125f)));
+  const __m512i quarter =
+      _mm512_broadcast_i32x4(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
+  const __m512i code = _mm512_set1_epi8(3), zero = _mm512_setzero_si512();
+  for (int g = 0; g < 8; g++) {
+    const __m512i half = _mm512_srli_epi32(_mm512_load_si512(scale[g]), 1);
+    const __m512i high = _mm512_permutexvar_epi32(half, _mm512_load_si512(kPlanes.high));
+    const __m512i low = _mm512_permutexvar_epi32(half, _mm512_load_si512(kPlanes.low));
+    for (int k = 8 * g; k < 8 * g + 8; k++) {
+      const __m512i c = _mm512_load_si512(codes[k]);
+      const __mmask64 negative = _mm512_movepi8_mask(c);
+      const __m512i index =
+          _mm512_ternarylogic_epi32(c, code, quarter, 0xea);  // (c & code) | quarter
+      const __m512i h = _mm512_shuffle_epi8(high, index), l = _mm512_shuffle_epi8(low, index);
+      _mm512_store_si512(out->w[0][k], _mm512_mask_sub_epi8(h, negative, zero, h));
+      _mm512_store_si512(out->w[1][k], _mm512_mask_sub_epi8(l, negative, zero, l));
+    }
+  }
+}
+
 void unpack(const MatmulJob& job, const Iq2Tables& tables, const U::Rows& rows, int64_t block,
             TilePanel256* out) {
+  if (job.w.type == DType::kIQ2_XXS) return unpack_iq2(tables, rows, block, out);
   Panel256 p;
   U::panel(job.w.type, tables, rows, block, &p);
   std::memcpy(out->d, p.d, sizeof p.d);
-  if (job.w.type != DType::kIQ2_XXS) {
-    std::memcpy(out->dmin, p.dmin, sizeof p.dmin);
-    std::memcpy(out->mins, p.mins, sizeof p.mins);
-  }
+  std::memcpy(out->dmin, p.dmin, sizeof p.dmin);
+  std::memcpy(out->mins, p.mins, sizeof p.mins);
   if (job.w.type == DType::kQ2_K) {
     std::memcpy(out->w[0], p.w, sizeof p.w);
     return;
   }
-  const __m512i offset = _mm512_set1_epi8(job.w.type == DType::kIQ2_XXS ? 64 : 0);
   for (int g = 0; g < 8; g++) {
     const __m512i scale = _mm512_load_si512(p.scale[g]);
     const __m512i scales = _mm512_or_si512(scale, _mm512_slli_epi32(scale, 16));
     for (int k = 8 * g; k < 8 * g + 8; k++)
-      split(_mm512_sub_epi8(_mm512_load_si512(p.w[k]), offset), scales, out->w[0][k], out->w[1][k]);
+      split(_mm512_load_si512(p.w[k]), scales, out->w[0][k], out->w[1][k]);
   }
 }
 
-template <int kPlanes>
+// As products32.
+template <int kPlanes, class Step>
 void products256(const TilePanel256& left, const TilePanel256& right, const RowTile& x, int64_t b,
-                 Sums& c) {
+                 Sums& c, Step step) {
   _tile_zero(0);
   _tile_zero(2);
   if constexpr (kPlanes == 2) {
@@ -207,12 +273,14 @@ void products256(const TilePanel256& left, const TilePanel256& right, const RowT
     _tile_dpbssd(0, 4, 6);
     _tile_loadd(7, right.w[0][16 * t], 64);
     _tile_dpbssd(2, 4, 7);
+    step(2 * t);
     if constexpr (kPlanes == 2) {
       _tile_loadd(6, left.w[1][16 * t], 64);
       _tile_dpbssd(1, 4, 6);
       _tile_loadd(7, right.w[1][16 * t], 64);
       _tile_dpbssd(3, 4, 7);
     }
+    step(2 * t + 1);
   }
   _tile_stored(0, c[0], 64);
   _tile_stored(2, c[2], 64);
@@ -222,12 +290,13 @@ void products256(const TilePanel256& left, const TilePanel256& right, const RowT
   }
 }
 
-// The operations of Matmul::tile256 on sums from tiles.
+// The operations of Matmul::tile256 on sums from tiles, for rows [first, first + 4).
 template <int kPlanes, int kMins>
-void add256(const TilePanel256& panel, const RowTile& x, const ActLayout& a, int64_t b,
+void add256(const TilePanel256& panel, const RowTile& x, const ActLayout& a, int64_t b, int first,
             const int32_t (*c)[kRows][kLanes], float* sums) {
   const __m512 d = _mm512_load_ps(panel.d), dmin = _mm512_load_ps(panel.dmin);
-  for (int r = 0; r < kRows; r++) {
+#pragma GCC unroll 4
+  for (int r = first; r < first + 4; r++) {
     float scale;
     std::memcpy(&scale, x.at[r] + a.scale + 4 * b, 4);
     const __m512 dx = _mm512_set1_ps(scale);
@@ -252,15 +321,16 @@ template <int kPlanes, int kMins>
 void tile256(const TilePanel256* left, const TilePanel256* right, int64_t n_blocks,
              const RowTile& x, const ActLayout& a, float* sums) {
   alignas(64) Sums c[2];
-  const auto add = [&](int64_t b) {
-    add256<kPlanes, kMins>(left[b], x, a, b, c[b % 2], sums);
-    add256<kPlanes, kMins>(right[b], x, a, b, c[b % 2] + 2, sums + kLanes);
+  const auto add = [&](int64_t b, int step) {
+    if (step < 4)
+      add256<kPlanes, kMins>(left[b], x, a, b, 4 * step, c[b % 2], sums);
+    else
+      add256<kPlanes, kMins>(right[b], x, a, b, 4 * step - 16, c[b % 2] + 2, sums + kLanes);
   };
-  for (int64_t b = 0; b < n_blocks; b++) {
-    products256<kPlanes>(left[b], right[b], x, b, c[b % 2]);
-    if (b > 0) add(b - 1);
-  }
-  add(n_blocks - 1);
+  products256<kPlanes>(left[0], right[0], x, 0, c[0], [](int) {});
+  for (int64_t b = 1; b < n_blocks; b++)
+    products256<kPlanes>(left[b], right[b], x, b, c[b % 2], [&](int step) { add(b - 1, step); });
+  for (int step = 0; step < 8; step++) add(n_blocks - 1, step);
 }
 
 void many_rows256(const MatmulJob& job, int64_t begin, int64_t end, std::byte* memory) {

@@ -161,7 +161,9 @@ struct Avx512 {
                                                   _mm512_load_si512(t + 192));
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
   }
-  // 64 + value of one IQ2_XXS block, 256 bytes, and the eight odd group scales.
+  // One IQ2_XXS block: 256 bytes and the eight odd group scales. A byte is 64 + value, or with
+  // kCodes the number of its magnitude (0 = 8, 1 = 25, 2 = 43) and 128 where it is negative.
+  template <bool kCodes = false>
   static void iq2_xxs_row(const Iq2Tables& t, const uint8_t* block, uint8_t* out, int32_t* scales) {
     const __m512i q = _mm512_loadu_si512(block + 2);  // 8 x (four indices, signs and scale)
     const __m512i index = _mm512_castsi256_si512(_mm512_cvtepi64_epi32(q));
@@ -191,10 +193,12 @@ struct Avx512 {
       const __m512i two_bits = _mm512_and_si512(
           _mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x0e0c0a0806040200), eight),
           _mm512_set1_epi8(3));
-      const __m512i v = _mm512_shuffle_epi8(values, two_bits);
-      _mm512_storeu_si512(out + 64 * o,
-                          _mm512_mask_sub_epi8(v, _cvtu64_mask64(negative[o]),
-                                               _mm512_set1_epi8(static_cast<char>(128)), v));
+      const __mmask64 minus = _cvtu64_mask64(negative[o]);
+      const __m512i most = _mm512_set1_epi8(static_cast<char>(128));
+      const __m512i v = kCodes ? two_bits : _mm512_shuffle_epi8(values, two_bits);
+      const __m512i flipped = kCodes ? _mm512_mask_add_epi8(v, minus, v, most)
+                                     : _mm512_mask_sub_epi8(v, minus, most, v);
+      _mm512_storeu_si512(out + 64 * o, flipped);
     }
   }
 };
