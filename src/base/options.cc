@@ -77,7 +77,7 @@ constexpr Option kOptions[] = {
      "tokens a session may hold; 0 = what the model and the memory allow"},
     {"--threads", "", "run chat inspect logits convert synth bench eval serve", kInt, "N", "0", "",
      "threads; 0 = one per physical core"},
-    {"--pin", "", "run chat logits bench eval serve", kChoice, "auto|on|off", "auto", "",
+    {"--pin", "", kEngine, kChoice, "auto|on|off", "auto", "",
      "keep each thread of the CPU backend on a core of its own; auto = where there are several "
      "memory nodes"},
     {"--kv-precision", "", kEngine, kChoice, "trained|f32", "trained", "",
@@ -256,12 +256,14 @@ constexpr Option kOptions[] = {
     {"--list", "", "synth", kFlag, "", "", "", "list the tensors"},
 
     // eval.
-    {"WHAT", "", "eval", kChoice, "skills", "skills", "", "what to evaluate"},
+    {"WHAT", "", "eval", kChoice, "skills|agreement", "skills", "",
+     "what to evaluate: what the model can do, or how near the backend's logits are to the "
+     "reference's"},
     {"--seed", "", "eval", kInt, "N", "1", "", "another seed makes other cases"},
     {"--misses", "", "eval", kInt, "N", "0", "", "wrong replies of each sub-skill to show"},
     {"--n", "", "eval", kInt, "N", "0", "",
      "cases of each recall skill and of each other sub-skill; 0 = 128 up to 4k tokens, 24 beyond, "
-     "100 elsewhere"},
+     "100 elsewhere; of agreement, positions; 0 = 2000"},
 
     // bench.
     {"--file", "-f", "bench", kFile, "FILE", "", "",
