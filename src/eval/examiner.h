@@ -46,6 +46,9 @@ class Examiner {
   Result<std::vector<Verdict>> examine_open(std::span<const OpenQuestion> questions,
                                             int max_tokens);
 
+  // Tokens of a whole conversation, its replies included.
+  Result<std::vector<int32_t>> conversation(const Case& c) const { return ids(c.messages, c); }
+
   // For the generators: tokens of a text, and of the prompt of a case.
   int count_text(const std::string& text) const;
   int count_prompt(const Case& c) const;
