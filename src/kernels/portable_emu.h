@@ -25,6 +25,7 @@ void barrier(Machine& m);
 void simd_barrier(Machine& m);
 // Every lane of the simd gives a value and gets to see all 32; valid until its next exchange.
 const uint32_t* exchange(Machine& m, uint32_t value);
+[[noreturn]] void misaligned(const void* p);                               // an access of 16 bytes
 const uint32_t* exchange_many(Machine& m, const uint32_t* values, int n);  // [32][n]
 
 // Copies that a thread has begun. They are made when it waits for them, so one that is not waited
@@ -65,13 +66,18 @@ inline float k_abs(float x) { return std::fabs(x); }
 struct Word4 {
   uint32_t v[4];
 };
+inline void check_aligned(const void* p) {
+  if (reinterpret_cast<uintptr_t>(p) % 16 != 0) emu::misaligned(p);
+}
 inline Word4 k_load4(const void* p) {
+  check_aligned(p);
   Word4 w;
-  std::memcpy(&w, __builtin_assume_aligned(p, 16), 16);
+  std::memcpy(&w, p, 16);
   return w;
 }
 inline void k_store4(void* p, const Word4& w) {
-  std::memcpy(__builtin_assume_aligned(p, 16), &w, 16);
+  check_aligned(p);
+  std::memcpy(p, &w, 16);
 }
 
 inline float k_f16_to_f32(uint16_t h) {

@@ -21,6 +21,8 @@
 
 namespace narwhal::emu {
 
+void misaligned(const void* p) { NW_CHECK(false, "16 bytes at {}, which 16 does not divide", p); }
+
 Machine::Machine() = default;
 
 Machine::~Machine() {
