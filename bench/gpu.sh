@@ -1,16 +1,23 @@
 #!/bin/sh
-# The check of the CUDA backend on a machine with an NVIDIA GPU, which needs nothing but the driver.
+# The check and the measurement of the CUDA backend on a machine with an NVIDIA GPU, which needs
+# nothing but the driver; with the CUDA toolkit there, also memory checks and a profile.
 #
-#   tests/gpu/device.sh pack BUILD     here: gathers programs, libraries and test data in build/device
-#   sh build/device/device.sh run      there: tests, agreement, speed; ends with a table
-#   sh build/device/device.sh flash    there: full-shape q2 file (--alias-experts), bench
+#   bench/gpu.sh pack BUILD      here: gathers programs, libraries and test data in build/device
+#   sh build/device/gpu.sh       there, all of it:
+#   sh build/device/gpu.sh STEP...
+#     check     ops, goldens, chunks and batches on the GPU; compute-sanitizer
+#     agree     Minnow's logits against the scalar reference, 2,000 positions, as prompts and decoded
+#     flash     full-shape q2 file (one layer's experts for all), speed at 2k, 8k and 32k
+#     host      the same with a twentieth of the experts in this machine's memory
+#     profile   the kernels of a decoded token and of a prompt chunk, by time (needs ncu)
 #
-# BUILD is a build folder of the preset `cuda`. With OUT set, logs and CSV files go there.
+# BUILD is a build folder of the preset `cuda`. Logs and CSV files go to the folder OUT, by default
+# `out` beside the script; the model file to SCRATCH, by default /dev/shm.
 set -eu
 
 pack() {
   build=$1
-  root=$(cd "$(dirname "$0")/../.." && pwd)
+  root=$(cd "$(dirname "$0")/.." && pwd)
   out=$root/build/device
   rm -rf "$out"
   mkdir -p "$out/lib"
@@ -20,16 +27,16 @@ pack() {
     ldd "$build/$program" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m|dl|rt|pthread|gcc_s)\.so/ { print $3 }'
   done | sort -u | xargs -I{} cp -L {} "$out/lib/"
   cp -r "$root/tests/data/tiny" "$out/tiny"
-  cp "$0" "$out/device.sh"
+  cp "$0" "$out/gpu.sh"
   du -sh "$out"
 }
 
 enter() {
   cd "$(dirname "$0")"
-  here=$(pwd)
-  OUT=${OUT:-$here/out}
+  OUT=${OUT:-$(pwd)/out}
+  SCRATCH=${SCRATCH:-/dev/shm}
   mkdir -p "$OUT"
-  export LD_LIBRARY_PATH="$here/lib"
+  export LD_LIBRARY_PATH="$(pwd)/lib"
   # Tests look for their data where they were built.
   data=$(strings gpu_test 2>/dev/null | grep -m1 '/tests/data$' || true)
   if [ -n "$data" ] && [ ! -e "$data/tiny" ]; then
@@ -38,49 +45,87 @@ enter() {
   fi
 }
 
-row() { printf '%-44s %s\n' "$1" "$2" >>"$OUT/table.txt"; }
-
-check() { # NAME PROGRAM FILTER
-  "./$2" "--gtest_filter=$3" >"$OUT/$1.log" 2>&1 && ok=passed || ok=FAILED
-  row "$1" "$ok: $(grep -E '^\[  (PASSED|FAILED)  \] [0-9]+ tests?' "$OUT/$1.log" | tr '\n' ' ')"
+clocks() {
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.draw --format=csv,noheader
 }
 
-run() {
-  enter
-  : >"$OUT/table.txt"
-  nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.draw --format=csv,noheader | tee "$OUT/gpu.txt"
-  check ops backend_test '*cuda*'
-  check forward gpu_test '*cuda*:*HostUntouched*'
-  for prompt in "What is 47 + 85?" "Write one sentence about the sea."; do
-    ./narwhal run --backend cuda --temp 0 -n 200 -p "$prompt" >"$OUT/cuda.txt" 2>>"$OUT/run.log"
-    ./narwhal run --backend cpu --temp 0 -n 200 -p "$prompt" >"$OUT/cpu.txt" 2>>"$OUT/run.log"
-    cmp -s "$OUT/cuda.txt" "$OUT/cpu.txt" && same=same || same=differs
-    row "minnow, cuda against cpu: $prompt" "$same"
+suite() { # NAME PROGRAM FILTER
+  "./$2" "--gtest_filter=$3" >"$OUT/$1.log" 2>&1 && ok=passed || ok=FAILED
+  printf '%-24s %s: %s\n' "$1" "$ok" "$(grep -E '^\[  (PASSED|FAILED)  \] [0-9]+ tests?' "$OUT/$1.log" | tr '\n' ' ')"
+}
+
+check() {
+  suite ops backend_test '*cuda*'
+  suite forward gpu_test '*cuda*:*HostUntouched*'
+  command -v compute-sanitizer >/dev/null || return 0
+  compute-sanitizer --error-exitcode 9 ./backend_test '--gtest_filter=*OpsAgree*cuda*' \
+    >"$OUT/sanitizer.log" 2>&1 && clean=clean || clean=$(tail -n 1 "$OUT/sanitizer.log")
+  printf '%-24s %s\n' sanitizer "$clean"
+}
+
+agree() {
+  for chunk in 0 1; do # as a prompt in the backend's chunks; one token at a time
+    printf '%-24s ' "agreement, --chunk $chunk"
+    ./narwhal eval agreement --backend cuda --chunk "$chunk" 2>>"$OUT/agree.log" | tee -a "$OUT/agree.txt"
   done
-  if command -v compute-sanitizer >/dev/null; then
-    compute-sanitizer --error-exitcode 9 ./backend_test '--gtest_filter=*OpsAgree*cuda*' \
-      >"$OUT/sanitizer.log" 2>&1 && row "compute-sanitizer, op tests" clean ||
-      row "compute-sanitizer, op tests" "$(tail -n 1 "$OUT/sanitizer.log")"
-  fi
-  cat "$OUT/table.txt"
+}
+
+model() { # NAME ARGS
+  file=$SCRATCH/narwhal-$1.gguf
+  shift
+  [ -e "$file" ] || ./narwhal synth -o "$file" --quant q2 --alias-experts 1 --memory-floor-mib 0 "$@" >/dev/null
 }
 
 flash() {
-  enter
-  model=${1:-/dev/shm/flash.gguf}
-  [ -e "$model" ] || ./narwhal synth -o "$model" --quant q2 --alias-experts 1 --memory-floor-mib 0
-  nvidia-smi --query-gpu=clocks.sm,clocks.mem,power.draw --format=csv,noheader
-  # Aliased experts are one layer's worth of bytes: routed experts partly come from the L2 cache.
-  ./narwhal bench --backend cuda -m "$model" --ctx 40960 --ctx-start 2048 --ctx-max 32768 \
-    --step-mul 4 --gen 64 --repeat 1 --csv "$OUT/flash.csv"
-  nvidia-smi --query-gpu=clocks.sm,clocks.mem,power.draw --format=csv,noheader
+  model flash
+  clocks
+  # Experts of one layer serve for all: a part of them comes from the cache on the chip.
+  ./narwhal bench --backend cuda -m "$file" --ctx 40960 --ctx-start 2048 --ctx-max 32768 \
+    --step-mul 4 --gen 64 --repeat 2 --csv "$OUT/flash.csv"
+  clocks
 }
 
-mode=${1:-}
-[ $# -gt 0 ] && shift
-case $mode in
-  pack) pack "${1:-build/cuda}" ;;
-  run) run ;;
-  flash) flash "$@" ;;
-  *) echo "usage: device.sh pack BUILD | run | flash [MODEL]" >&2; exit 2 ;;
-esac
+# As on a card of 80 GB: 4 to 5% of the experts stay out.
+host() {
+  model flash
+  ./narwhal bench --backend cuda -m "$file" --gpu-memory-mb 79000 --ctx 4096 --ctx-start 2048 \
+    --ctx-max 2048 --gen 64 --repeat 2 --csv "$OUT/host.csv"
+}
+
+profile() {
+  command -v ncu >/dev/null || { echo "profile: no ncu"; return 0; }
+  model flash-5-layers --layers 5
+  ncu --clock-control none --cache-control none --graph-profiling node -k 'regex:^nw_(?!repack)' \
+    --metrics gpu__time_duration.sum,dram__bytes_read.sum --csv --launch-count 1000 \
+    --log-file "$OUT/profile.csv" ./narwhal bench --backend cuda -m "$file" --ctx 4096 \
+    --ctx-start 2048 --ctx-max 2048 --gen 4 --warmup 1 --repeat 1 >/dev/null 2>&1 || true
+  # Kernel, launches, microseconds each and in all; five layers, prompt and decoding together.
+  python3 - "$OUT/profile.csv" <<'PY'
+import collections, csv, sys
+rows = [r for r in csv.reader(open(sys.argv[1])) if len(r) > 10]
+at = {name: i for i, name in enumerate(rows[0])}
+times = collections.defaultdict(list)
+unit = {"ns": 1e-3, "us": 1, "ms": 1e3, "nsecond": 1e-3, "usecond": 1, "msecond": 1e3}
+for r in rows[1:]:
+    if r[at["Metric Name"]] == "gpu__time_duration.sum":
+        value = float(r[at["Metric Value"]].replace(",", "")) * unit[r[at["Metric Unit"]]]
+        times[r[at["Kernel Name"]]].append(value)
+for name, t in sorted(times.items(), key=lambda x: -sum(x[1])):
+    print(f"{name:34} {len(t):5} {sum(t) / len(t):10.1f} {sum(t):12.1f}")
+PY
+}
+
+if [ "${1:-}" = pack ]; then
+  pack "${2:-build/cuda}"
+  exit
+fi
+[ $# -gt 0 ] || set -- check agree flash host profile
+for step in "$@"; do
+  case $step in
+    check | agree | flash | host | profile) ;;
+    *) echo "usage: gpu.sh pack BUILD | [check] [agree] [flash] [host] [profile]" >&2; exit 2 ;;
+  esac
+done
+enter
+clocks
+for step in "$@"; do "$step"; done
