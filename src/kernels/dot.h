@@ -19,7 +19,7 @@ k_value int kDotMaxUsed = 32;  // experts of a token
 // N rows of inputs, kColumns of them at a time: a multiple of every codec's 32 units.
 template <class C, int N>
 struct DotShared {
-  k_value int kColumns = N == 1 ? 8192 : 2048, kHasSums = C::kHasMinus;
+  k_value int kColumns = N == 1 ? 8192 : 2048, kHasSums = C::kHasMinus, kTwist = C::kTwist;
   uint32_t high[N * kColumns / 4], low[N * kColumns / 4];
   float scale[N * kColumns / 32];
   float sum[C::kHasMinus ? N * kColumns / 16 : 1];
@@ -27,13 +27,22 @@ struct DotShared {
   int32_t experts[kDotMaxUsed];
 };
 
+// Where a column lies in its plane. Lanes read runs of 16 that are 16 to 64 columns apart; the runs
+// of 128 columns are exchanged so that eight neighbouring lanes meet all banks.
+template <class S>
+k_fn int dot_place(int column) {
+  const int run = column / 16;
+  return (run ^ ((run / 8) << S::kTwist & 7)) * 16 + column % 16;
+}
+
 // Rounds four columns of row item / items of the inputs, whose block lies with its seven
 // neighbours.
 template <int N, class S>
 k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int items,
                     k_private const Word4& v) {
   const bool there = item < N * items;  // a multiple of the eight lanes of a block
-  const int at = item / items * S::kColumns + item % items * 4;
+  const int first = item / items * S::kColumns, column = item % items * 4;
+  const int at = first + column;
   float top = 0;
   k_unroll for (int i = 0; i < 4; i++) top = max_float(top, k_abs(k_float(v.v[i])));
   k_unroll for (unsigned m = 4; m > 0; m /= 2) top =
@@ -47,8 +56,8 @@ k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int item
     sum += q;
   }
   if (there) {
-    sh->high[at / 4] = high;
-    sh->low[at / 4] = low;
+    sh->high[(first + dot_place<S>(column)) / 4] = high;
+    sh->low[(first + dot_place<S>(column)) / 4] = low;
     if (g.lane % 8 == 0) sh->scale[at / 32] = scale;
   }
   if (S::kHasSums) {
@@ -89,10 +98,10 @@ k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table
   k_unroll for (int s = 0; s < C::kRuns; s++) {
     Codes codes[R];
     k_unroll for (int r = 0; r < R; r++) C::codes(raw[r], s, table, copy, codes[r]);
-    const int column = C::column(unit, s) + before;
+    const int column = C::column(unit, s) + before, place = dot_place<S>(column);
     k_unroll for (int c = 0; c < N; c++) {
-      const int at = c * kColumns + column;
-      const Word4 high = k_load4(sh->high + at / 4), low = k_load4(sh->low + at / 4);
+      const int at = c * kColumns + column, word = (c * kColumns + place) / 4;
+      const Word4 high = k_load4(sh->high + word), low = k_load4(sh->low + word);
       const float scale = sh->scale[at / 32];
       k_unroll for (int r = 0; r < R; r++) {
         int a = 0, b = 0;

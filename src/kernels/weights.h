@@ -12,7 +12,8 @@
 //
 // A codec reads a unit into registers (load), then gives run s of it as small integers or plain
 // values q with x = scale * q - minus (run), and the first column of that run (column). Where
-// kScaled, the integers also come as packed bytes (codes), for products of integers.
+// kScaled, the integers also come as packed bytes (codes), for products of integers; kTwist spreads
+// the runs of neighbouring units over the banks of shared memory (kernels/dot.h).
 // The `Odd` codecs read value by value and take any width.
 #pragma once
 
@@ -139,7 +140,7 @@ typedef CodecOdd<1> CodecF16Odd;
 typedef CodecOdd<2> CodecBF16Odd;
 
 struct CodecQ8_0 {
-  k_value int kUnit = 16, kRuns = 1, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kUnit = 16, kRuns = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 32, kPlane0 = 32, kPlane1 = 2, kPlane2 = 0;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
@@ -165,7 +166,7 @@ struct CodecQ8_0 {
 };
 
 struct CodecQ4_K {
-  k_value int kUnit = 32, kRuns = 2, kRun = 16, kScaled = 1, kHasMinus = 1;
+  k_value int kUnit = 32, kRuns = 2, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kPlane0 = 128, kPlane1 = 16, kPlane2 = 0;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
@@ -201,7 +202,7 @@ struct CodecQ4_K {
 };
 
 struct CodecQ2_K {
-  k_value int kUnit = 64, kRuns = 4, kRun = 16, kScaled = 1, kHasMinus = 1;
+  k_value int kUnit = 64, kRuns = 4, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 16, kPlane2 = 4;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
@@ -238,7 +239,7 @@ struct CodecQ2_K {
 };
 
 struct CodecIQ2_XXS {
-  k_value int kUnit = 64, kRuns = 4, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kUnit = 64, kRuns = 4, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 2, kPlane2 = 0;  // columns; bytes
   // Selectors of k_permute: a nibble chooses one of the levels 8, 25, 43 or, with bit 2, its
   // negative. An index gives the levels of eight weights, seven bits their signs: the eighth sign
@@ -280,7 +281,7 @@ struct CodecIQ2_XXS {
 };
 
 struct CodecMXFP4 {
-  k_value int kUnit = 32, kRuns = 2, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kUnit = 32, kRuns = 2, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 32, kPlane0 = 16, kPlane1 = 1, kPlane2 = 0;  // columns; bytes
   typedef NoTable Table;
   struct Raw {
