@@ -21,62 +21,62 @@
 // clang-format off
 
 // Weights of every stored type can be multiplied with few rows, looked up and added.
-#define NW_MATRIX_KERNELS(X, suffix, Codec)  \
-  X(matvec1_##suffix, MatVec<Codec, 1>)      \
-  X(matvec4_##suffix, MatVec<Codec, 4>)      \
-  X(embed_##suffix, Embed<Codec>)            \
-  X(add_ape_##suffix, AddApe<Codec>)         \
-  X(hidden_##suffix, ExpertHidden<Codec>)    \
+#define NW_MATRIX_KERNELS(X, suffix, Codec) \
+  X(matvec1_##suffix, MatVec<Codec, 1>)     \
+  X(matvec4_##suffix, MatVec<Codec, 4>)     \
+  X(embed_##suffix, Embed<Codec>)           \
+  X(add_ape_##suffix, AddApe<Codec>)        \
+  X(hidden_##suffix, ExpertHidden<Codec>)   \
   X(down_##suffix, ExpertDown<Codec>)
 
 // Integer products of few rows; the second number is outputs of a simd.
-#define NW_DOT_KERNELS(X, suffix, Codec)  \
-  X(dot1x1_##suffix, DotVec<Codec, 1, 1>) \
-  X(dot1x2_##suffix, DotVec<Codec, 1, 2>) \
-  X(dot1x4_##suffix, DotVec<Codec, 1, 4>) \
-  X(dot4x2_##suffix, DotVec<Codec, 4, 2>) \
-  X(dot_hidden_##suffix, DotHidden<Codec, NoCodec>) \
-  X(dot_down_##suffix, DotDown<Codec, NoCodec>) \
+#define NW_DOT_KERNELS(X, suffix, Codec)              \
+  X(dot1x1_##suffix, DotVec<Codec, 1, 1>)             \
+  X(dot1x2_##suffix, DotVec<Codec, 1, 2>)             \
+  X(dot1x4_##suffix, DotVec<Codec, 1, 4>)             \
+  X(dot4x2_##suffix, DotVec<Codec, 4, 2>)             \
+  X(dot_hidden_##suffix, DotHidden<Codec, NoCodec>)   \
+  X(dot_down_##suffix, DotDown<Codec, NoCodec>)       \
   X(moe_hidden_##suffix, DotHidden<Codec, CodecQ8_0>) \
   X(moe_down_##suffix, DotDown<Codec, CodecQ8_0>)
 
 // Matrix tiles, of many rows and of few, need rows of kTileWidth and take no f32, which stays exact.
-#define NW_TILE_KERNELS(X, suffix, Codec)                                 \
-  X(tile_##suffix, MatTile<Codec, kTileTokens>)                           \
-  X(hidden_tile_##suffix, ExpertHiddenTile<Codec, kTileTokens>)           \
-  X(down_tile_##suffix, ExpertDownTile<Codec, kTileTokens>)               \
-  X(few_tile_##suffix, MatTile<Codec, kFewTileTokens>)                    \
-  X(few_hidden_tile_##suffix, ExpertHiddenTile<Codec, kFewTileTokens>)    \
+#define NW_TILE_KERNELS(X, suffix, Codec)                              \
+  X(tile_##suffix, MatTile<Codec, kTileTokens>)                        \
+  X(hidden_tile_##suffix, ExpertHiddenTile<Codec, kTileTokens>)        \
+  X(down_tile_##suffix, ExpertDownTile<Codec, kTileTokens>)            \
+  X(few_tile_##suffix, MatTile<Codec, kFewTileTokens>)                 \
+  X(few_hidden_tile_##suffix, ExpertHiddenTile<Codec, kFewTileTokens>) \
   X(few_down_tile_##suffix, ExpertDownTile<Codec, kFewTileTokens>)
 
 // Four parts, so that they can be compiled side by side.
-#define NW_KERNELS_MATRIX(X)                    \
-  NW_MATRIX_KERNELS(X, f32, CodecF32)           \
-  NW_MATRIX_KERNELS(X, f16, CodecF16)           \
-  NW_MATRIX_KERNELS(X, bf16, CodecBF16)         \
-  NW_MATRIX_KERNELS(X, f32_odd, CodecF32Odd)    \
-  NW_MATRIX_KERNELS(X, f16_odd, CodecF16Odd)    \
-  NW_MATRIX_KERNELS(X, bf16_odd, CodecBF16Odd)  \
-  NW_MATRIX_KERNELS(X, q8_0, CodecQ8_0)         \
-  NW_MATRIX_KERNELS(X, q4_k, CodecQ4_K)         \
-  NW_MATRIX_KERNELS(X, q2_k, CodecQ2_K)         \
-  NW_MATRIX_KERNELS(X, iq2_xxs, CodecIQ2_XXS)   \
+#define NW_KERNELS_MATRIX(X)                   \
+  NW_MATRIX_KERNELS(X, f32, CodecF32)          \
+  NW_MATRIX_KERNELS(X, f16, CodecF16)          \
+  NW_MATRIX_KERNELS(X, bf16, CodecBF16)        \
+  NW_MATRIX_KERNELS(X, f32_odd, CodecF32Odd)   \
+  NW_MATRIX_KERNELS(X, f16_odd, CodecF16Odd)   \
+  NW_MATRIX_KERNELS(X, bf16_odd, CodecBF16Odd) \
+  NW_MATRIX_KERNELS(X, q8_0, CodecQ8_0)        \
+  NW_MATRIX_KERNELS(X, q4_k, CodecQ4_K)        \
+  NW_MATRIX_KERNELS(X, q2_k, CodecQ2_K)        \
+  NW_MATRIX_KERNELS(X, iq2_xxs, CodecIQ2_XXS)  \
   NW_MATRIX_KERNELS(X, mxfp4, CodecMXFP4)
 
-#define NW_KERNELS_DOT(X)               \
-  NW_DOT_KERNELS(X, q8_0, CodecQ8_0)    \
-  NW_DOT_KERNELS(X, q4_k, CodecQ4_K)    \
-  NW_DOT_KERNELS(X, q2_k, CodecQ2_K)    \
+#define NW_KERNELS_DOT(X)                  \
+  NW_DOT_KERNELS(X, q8_0, CodecQ8_0)       \
+  NW_DOT_KERNELS(X, q4_k, CodecQ4_K)       \
+  NW_DOT_KERNELS(X, q2_k, CodecQ2_K)       \
   NW_DOT_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
   NW_DOT_KERNELS(X, mxfp4, CodecMXFP4)
 
-#define NW_KERNELS_TILE(X)                   \
-  NW_TILE_KERNELS(X, f16, CodecF16)          \
-  NW_TILE_KERNELS(X, bf16, CodecBF16)        \
-  NW_TILE_KERNELS(X, q8_0, CodecQ8_0)        \
-  NW_TILE_KERNELS(X, q4_k, CodecQ4_K)        \
-  NW_TILE_KERNELS(X, q2_k, CodecQ2_K)        \
-  NW_TILE_KERNELS(X, iq2_xxs, CodecIQ2_XXS)  \
+#define NW_KERNELS_TILE(X)                  \
+  NW_TILE_KERNELS(X, f16, CodecF16)         \
+  NW_TILE_KERNELS(X, bf16, CodecBF16)       \
+  NW_TILE_KERNELS(X, q8_0, CodecQ8_0)       \
+  NW_TILE_KERNELS(X, q4_k, CodecQ4_K)       \
+  NW_TILE_KERNELS(X, q2_k, CodecQ2_K)       \
+  NW_TILE_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
   NW_TILE_KERNELS(X, mxfp4, CodecMXFP4)
 
 // Kernels that need more shared memory than AMD's and Apple's GPUs have.
@@ -86,52 +86,52 @@
 #define NW_KERNELS_WIDE(X) X(attention_wide, AttentionWide)
 #endif
 
-#define NW_KERNELS_OTHER(X)                   \
-  X(halves, Halves)                           \
-  X(hc_mix1_f32, HcMix<CodecF32, 1>) \
-  X(hc_mix4_f32, HcMix<CodecF32, 4>) \
-  X(hc_mix1_f16, HcMix<CodecF16, 1>) \
-  X(hc_mix4_f16, HcMix<CodecF16, 4>) \
-  X(hc_mix1_bf16, HcMix<CodecBF16, 1>) \
-  X(hc_mix4_bf16, HcMix<CodecBF16, 4>) \
-  X(hc_finish, HcFinish)                      \
-  X(hc_gates, HcGates)                        \
-  X(hc_sum, HcSum)                            \
-  X(hc_post, HcPost)                          \
-  X(rms_norm, RmsNorm)                        \
-  X(head_norm_rope, HeadNormRope)             \
-  X(rope_tail, RopeTail)                      \
-  X(rope_table, RopeTable)                    \
-  X(add, Add)                                 \
-  X(swiglu, SwiGlu)                           \
-  X(gather_rows, GatherRows)                  \
-  X(ring_store, RingStore)                    \
-  X(repack, Repack)                           \
-  X(encode_rows, EncodeRows)                  \
-  X(make_kv_rows, MakeKvRows)                 \
-  X(index_query, IndexQuery)                  \
-  X(compress, Compress)                       \
-  X(index_scores_32, IndexScores<32>)         \
-  X(index_scores_64, IndexScores<64>)         \
-  X(index_scores_128, IndexScores<128>)       \
-  X(index_tile_16_1, IndexTile<1, 1>)         \
-  X(index_tile_16_4, IndexTile<1, 4>)         \
-  X(index_tile_64_1, IndexTile<4, 1>)         \
-  X(index_tile_64_4, IndexTile<4, 4>)         \
-  X(top_k, TopK)                              \
-  X(attention_128, Attention<1, false>)       \
-  X(attention_512, Attention<4, false>)       \
-  X(attention_split_128, Attention<1, true>)  \
-  X(attention_split_512, Attention<4, true>)  \
-  X(attention_join, AttentionJoin)            \
-  X(attention_part_128, AttentionPart<1>) \
-  X(attention_part_512, AttentionPart<4>) \
-  X(attention_merge, AttentionMerge) \
-  X(attention_tile_128, AttentionTile<1>)     \
-  X(attention_tile_512, AttentionTile<4>)     \
-  X(route, Route)                             \
-  X(expert_sort, ExpertSort)                  \
-  X(expert_sum, ExpertSum)                    \
+#define NW_KERNELS_OTHER(X)                  \
+  X(halves, Halves)                          \
+  X(hc_mix1_f32, HcMix<CodecF32, 1>)         \
+  X(hc_mix4_f32, HcMix<CodecF32, 4>)         \
+  X(hc_mix1_f16, HcMix<CodecF16, 1>)         \
+  X(hc_mix4_f16, HcMix<CodecF16, 4>)         \
+  X(hc_mix1_bf16, HcMix<CodecBF16, 1>)       \
+  X(hc_mix4_bf16, HcMix<CodecBF16, 4>)       \
+  X(hc_finish, HcFinish)                     \
+  X(hc_gates, HcGates)                       \
+  X(hc_sum, HcSum)                           \
+  X(hc_post, HcPost)                         \
+  X(rms_norm, RmsNorm)                       \
+  X(head_norm_rope, HeadNormRope)            \
+  X(rope_tail, RopeTail)                     \
+  X(rope_table, RopeTable)                   \
+  X(add, Add)                                \
+  X(swiglu, SwiGlu)                          \
+  X(gather_rows, GatherRows)                 \
+  X(ring_store, RingStore)                   \
+  X(repack, Repack)                          \
+  X(encode_rows, EncodeRows)                 \
+  X(make_kv_rows, MakeKvRows)                \
+  X(index_query, IndexQuery)                 \
+  X(compress, Compress)                      \
+  X(index_scores_32, IndexScores<32>)        \
+  X(index_scores_64, IndexScores<64>)        \
+  X(index_scores_128, IndexScores<128>)      \
+  X(index_tile_16_1, IndexTile<1, 1>)        \
+  X(index_tile_16_4, IndexTile<1, 4>)        \
+  X(index_tile_64_1, IndexTile<4, 1>)        \
+  X(index_tile_64_4, IndexTile<4, 4>)        \
+  X(top_k, TopK)                             \
+  X(attention_128, Attention<1, false>)      \
+  X(attention_512, Attention<4, false>)      \
+  X(attention_split_128, Attention<1, true>) \
+  X(attention_split_512, Attention<4, true>) \
+  X(attention_join, AttentionJoin)           \
+  X(attention_part_128, AttentionPart<1>)    \
+  X(attention_part_512, AttentionPart<4>)    \
+  X(attention_merge, AttentionMerge)         \
+  X(attention_tile_128, AttentionTile<1>)    \
+  X(attention_tile_512, AttentionTile<4>)    \
+  X(route, Route)                            \
+  X(expert_sort, ExpertSort)                 \
+  X(expert_sum, ExpertSum)                   \
   NW_KERNELS_WIDE(X)
 
 #define NW_KERNELS(X) \

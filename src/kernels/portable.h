@@ -32,9 +32,8 @@
 //   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs,
 //              k_reciprocal (good to two units in the last place)
 //   loads      k_load4, k_store4 (16 aligned bytes), Word4; k_prefetch (asks for a line of memory)
-//   copies     copy_async: 16 aligned bytes into shared memory, copy_row: a row of bytes; there
-//   after
-//              this thread's copy_wait and a barrier
+//   copies     copy_async: 16 aligned bytes into shared memory, copy_row: a row of bytes; they are
+//              there after this thread's copy_wait and a barrier
 //   atomics    k_atomic, k_atomic_zero, k_atomic_add, k_atomic_get: counters in shared memory
 //   matrices   FragA, FragB, FragC; load_a, load_b, load_b_across, store_c, clear, scale_rows, mma:
 //              16 x 8 += 16 x 16 times 16 x 8; load_b_pair, load_b_across_pair (two neighbours in
