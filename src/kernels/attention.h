@@ -198,6 +198,42 @@ struct Attention {
   }
 };
 
+// A step of the running softmax: the weight of score z of head h, and the head's new top, sum and
+// the factor of what it had before. The keys of a head lie on 16 neighbouring lanes, t on this one.
+template <class S>
+k_fn float softmax_step(k_private const Group& g, k_shared S* sh, int h, int t, float z) {
+  float top = z;
+  for (unsigned m = 8; m > 0; m /= 2) top = max_float(top, g.simd_shuffle(top, g.lane ^ m));
+  const float before = sh->top[h];
+  top = max_float(top, before);
+  const float weight = k_exp(z - top);
+  float sum = weight;
+  for (unsigned m = 8; m > 0; m /= 2) sum += g.simd_shuffle(sum, g.lane ^ m);
+  g.simd_barrier();  // all have read the top
+  if (t == 0) {
+    const float factor = k_exp(before - top);
+    sh->factor[h] = factor;
+    sh->sum[h] = k_mad(sh->sum[h], factor, sum);
+    sh->top[h] = top;
+  }
+  return weight;
+}
+
+// Dims d and d + 1 of a head's result, the rotation of the tail undone.
+k_fn void store_turned_back(k_private const AttentionView& p, int r, int head, int d, float a,
+                            float b) {
+  const int i = d - (p.head_dim - p.rope);
+  if (i >= 0) {
+    k_device const float* turn = p.table + int64_t(r) * p.rope + i;
+    const float c = turn[0], s = -turn[1], x = a, y = b;
+    a = x * c - y * s;
+    b = x * s + y * c;
+  }
+  k_device float* to = p.out + (int64_t(r) * p.n_heads + head) * p.head_dim + d;
+  to[0] = a;
+  to[1] = b;
+}
+
 // Joins the parts of one head; one group per row and head, two dims per thread at a time.
 struct AttentionJoin {
   k_value int kThreads = 128;
@@ -218,17 +254,7 @@ struct AttentionJoin {
         join(total, one);
         part += p.head_dim + kPartExtra;
       }
-      float a = total.value[0] / total.sum, b = total.value[1] / total.sum;
-      const int i = d - (p.head_dim - p.rope);
-      if (i >= 0) {
-        k_device const float* turn = p.table + int64_t(r) * p.rope + i;
-        const float c = turn[0], s = -turn[1], x = a, y = b;
-        a = x * c - y * s;
-        b = x * s + y * c;
-      }
-      k_device float* to = p.out + int64_t(g.group) * p.head_dim + d;
-      to[0] = a;
-      to[1] = b;
+      store_turned_back(p, r, head, d, total.value[0] / total.sum, total.value[1] / total.sum);
     }
   }
 };

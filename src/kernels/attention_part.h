@@ -146,24 +146,11 @@ struct AttentionPart {
     float z = 0;
     for (int simd = 0; simd < kSimds; simd++) z += sh->part[(simd * kHeads + h) * kTile + t];
     z = t < n_valid ? z * p.scale : -k_float(0x7f800000u);
-    float top = z;
-    for (unsigned m = 8; m > 0; m /= 2) top = max_float(top, g.simd_shuffle(top, g.lane ^ m));
-    const float before = sh->top[h];
-    top = max_float(top, before);
-    const float weight = k_exp(z - top);
-    float sum = weight;
-    for (unsigned m = 8; m > 0; m /= 2) sum += g.simd_shuffle(sum, g.lane ^ m);
+    const float weight = softmax_step(g, sh, h, t, z);
     uint16_t high, low;
     split_half(weight, &high, &low);
     sh->weights[h * kWeightStride + t] = high;
     sh->weights[(kHeads + h) * kWeightStride + t] = low;
-    g.simd_barrier();
-    if (t == 0) {
-      const float factor = k_exp(before - top);
-      sh->factor[h] = factor;
-      sh->sum[h] = k_mad(sh->sum[h], factor, sum);
-      sh->top[h] = top;
-    }
     g.barrier();
   }
 
@@ -261,16 +248,7 @@ struct AttentionMerge {
         a = k_mad(sh->weight[part], value[0], a);
         b = k_mad(sh->weight[part], value[1], b);
       }
-      const int i = d - (p.head_dim - p.rope);
-      if (i >= 0) {
-        k_device const float* turn = p.table + int64_t(r) * p.rope + i;
-        const float c = turn[0], s = -turn[1], x = a, y = b;
-        a = x * c - y * s;
-        b = x * s + y * c;
-      }
-      k_device float* to = p.out + int64_t(g.group) * p.head_dim + d;
-      to[0] = a;
-      to[1] = b;
+      store_turned_back(p, r, head, d, a, b);
     }
   }
 };

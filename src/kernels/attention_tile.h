@@ -87,21 +87,7 @@ struct AttentionTile {
     for (int quarter = 0; quarter < 4; quarter++)
       z += sh->part[((quarter * 2 + t / 8) * kTileHeads + h) * 8 + t % 8];
     z = t < n_valid ? z * p.scale : -k_float(0x7f800000u);
-    float top = z;
-    for (unsigned m = 8; m > 0; m /= 2) top = max_float(top, g.simd_shuffle(top, g.lane ^ m));
-    const float before = sh->top[h];
-    top = max_float(top, before);
-    const float weight = k_exp(z - top);
-    float sum = weight;
-    for (unsigned m = 8; m > 0; m /= 2) sum += g.simd_shuffle(sum, g.lane ^ m);
-    sh->weights[h * kWeightStride + t] = to_half(weight);
-    g.simd_barrier();
-    if (t == 0) {
-      const float factor = k_exp(before - top);
-      sh->factor[h] = factor;
-      sh->sum[h] = k_mad(sh->sum[h], factor, sum);
-      sh->top[h] = top;
-    }
+    sh->weights[h * kWeightStride + t] = to_half(softmax_step(g, sh, h, t, z));
     g.barrier();
   }
 

@@ -17,6 +17,8 @@
 #define k_value static constexpr
 #define k_unroll
 
+#include "kernels/portable_bytes.h"
+
 namespace narwhal {
 
 namespace emu {
@@ -122,22 +124,6 @@ inline void k_unpack_s8(uint32_t w, float* out) {
 inline int k_round(float x) { return static_cast<int>(std::lrint(x)); }
 inline void k_prefetch(const void*) {}
 inline float k_reciprocal(float x) { return 1.0f / x; }
-inline int k_dot4(uint32_t a, uint32_t b, int sum) {
-  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
-  return sum;
-}
-inline int k_dot4u(uint32_t a, uint32_t b, int sum) {
-  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(uint8_t(b >> 8 * i));
-  return sum;
-}
-inline uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
-  uint32_t out = 0;
-  for (int i = 0; i < 4; i++) {
-    const uint32_t from = selector >> 4 * i & 7u;
-    out |= ((from < 4u ? low : high) >> 8 * (from & 3u) & 255u) << 8 * i;
-  }
-  return out;
-}
 
 using k_atomic = uint32_t;
 inline void k_atomic_zero(k_atomic* a) { __atomic_store_n(a, 0, __ATOMIC_RELAXED); }

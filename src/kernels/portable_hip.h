@@ -27,6 +27,7 @@
     k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                        \
   }
 
+#include "kernels/portable_bytes.h"
 #include "kernels/portable_threads.h"
 
 namespace narwhal {
@@ -40,22 +41,6 @@ k_fn void k_unpack_s8(uint32_t w, float* out) {
 
 k_fn void k_prefetch(const void*) {}
 k_fn float k_reciprocal(float x) { return 1.0f / x; }
-k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
-  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
-  return sum;
-}
-k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
-  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(uint8_t(b >> 8 * i));
-  return sum;
-}
-k_fn uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
-  uint32_t out = 0;
-  for (int i = 0; i < 4; i++) {
-    const uint32_t from = selector >> 4 * i & 7u;
-    out |= ((from < 4u ? low : high) >> 8 * (from & 3u) & 255u) << 8 * i;
-  }
-  return out;
-}
 
 typedef _Float16 k_halves __attribute__((ext_vector_type(2)));
 k_fn uint32_t k_half2_add(uint32_t a, uint32_t b) {

@@ -36,6 +36,8 @@
   }
 #endif
 
+#include "kernels/portable_bytes.h"
+
 namespace narwhal {
 namespace kernels {
 
@@ -100,22 +102,6 @@ k_fn void k_unpack_s8(uint32_t w, k_private float* out) {
 k_fn void k_prefetch(k_device const void*) {}
 k_fn float k_reciprocal(float x) { return 1.0f / x; }
 k_fn int k_round(float x) { return int(metal::rint(x)); }
-k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
-  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(int8_t(b >> 8 * i));
-  return sum;
-}
-k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
-  for (int i = 0; i < 4; i++) sum += int(int8_t(a >> 8 * i)) * int(uint8_t(b >> 8 * i));
-  return sum;
-}
-k_fn uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
-  uint32_t out = 0;
-  for (int i = 0; i < 4; i++) {
-    const uint32_t from = selector >> 4 * i & 7u;
-    out |= ((from < 4u ? low : high) >> 8 * (from & 3u) & 255u) << 8 * i;
-  }
-  return out;
-}
 
 using k_atomic = metal::atomic_uint;
 k_fn void k_atomic_zero(k_shared k_atomic* a) {
