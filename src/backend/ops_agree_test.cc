@@ -515,6 +515,74 @@ TEST_P(OpsAgree, FusedCompressor) {
   }
 }
 
+// Side by side or in order: the same bits. Two compressors, as a CSA layer has them.
+TEST_P(OpsAgree, IndependentOps) {
+  struct Buffers {
+    std::vector<float> q, index_q, kv, s, rings;
+    std::vector<std::byte> rows;
+    Pages pages, index_pages;
+  };
+  const RowFormat format{RowFormat::Kind::kAttention, 128, 64},
+      index_format{RowFormat::Kind::kIndex, 128, 0};
+  constexpr int kCapacity = 24;
+  Buffers a{random(kRows * 3 * 128),
+            random(kRows * 2 * 128),
+            random(kRows * 128),
+            random(2 * kRows * 256),
+            random(4 * 3 * kCapacity * 256),
+            std::vector<std::byte>(kRows * format.bytes()),
+            Pages(format),
+            Pages(index_format)};
+  Buffers b = a;
+  for (Buffers* x : {&a, &b})
+    for (Pages* pages : {&x->pages, &x->index_pages}) {
+      pages->rows.pages = pages->bytes.data();
+      pages->rows.table = pages->table.data();
+    }
+  const auto k = random(2 * kRows * 256), norm = random(128), table = random(kRows * 64),
+             freq = random(32);
+  std::vector<std::byte> store;
+  const Weight ape = on(weight(DType::kF16, 256, 4, store));
+  const Batch batch;
+  const auto run = [&](Buffers& x) {
+    const auto ring = [&](int i) {
+      return Ring{reinterpret_cast<std::byte*>(x.rings.data() + i * 3 * kCapacity * 256),
+                  kCapacity * 256 * 4, 0, kCapacity, 256 * 4};
+    };
+    for (int i = 0; i < 2; i++) {
+      const CompressorParams p{4,
+                               true,
+                               norm.data(),
+                               1e-6f,
+                               freq.data(),
+                               64,
+                               ring(2 * i),
+                               ring(2 * i + 1),
+                               i == 0 ? x.pages.rows : x.index_pages.rows};
+      ops().compressor_step(batch.rows, p, ape, k.data() + i * kRows * 256,
+                            x.s.data() + i * kRows * 256);
+    }
+    ops().head_norm_rope(kRows, 3, 128, 64, 1e-6f, table.data(), x.q.data());
+    ops().make_kv_rows(format, kRows, 64, norm.data(), 1e-6f, table.data(), x.kv.data(),
+                       x.rows.data());
+    ops().index_heads(index_format, kRows, 2, 64, table.data(), x.index_q.data());
+  };
+  {
+    const Independent ops_here(ops());
+    run(a);
+  }
+  ops().sync();
+  run(b);
+  ops().sync();
+  EXPECT_EQ(a.q, b.q);
+  EXPECT_EQ(a.index_q, b.index_q);
+  EXPECT_EQ(a.kv, b.kv);
+  EXPECT_EQ(a.rows, b.rows);
+  EXPECT_EQ(a.rings, b.rings);
+  EXPECT_EQ(a.pages.bytes, b.pages.bytes);
+  EXPECT_EQ(a.index_pages.bytes, b.index_pages.bytes);
+}
+
 TEST_P(OpsAgree, FusedRotations) {
   for (const RowFormat& f :
        {RowFormat{RowFormat::Kind::kIndex, 64, 0}, {RowFormat::Kind::kF32, 64, 0}}) {
@@ -540,9 +608,13 @@ TEST_P(OpsAgree, FusedRotations) {
   p.sinks = sinks.data();
   const Batch b;
   std::vector<float> got(q.size()), want(q.size());
-  ops().attention_unrotated(b.rows, p, 8, table.data(), q.data(), got.data());
-  ops().Ops::attention_unrotated(b.rows, p, 8, table.data(), q.data(), want.data());
+  auto want_ring = ring;
+  ops().attention_step(b.rows, p, 8, table.data(), q.data(), got.data());
+  p.ring.base = want_ring.data();
+  ops().Ops::attention_step(b.rows, p, 8, table.data(), q.data(), want.data());
+  ops().sync();
   EXPECT_EQ(got, want);
+  EXPECT_EQ(ring, want_ring);
 }
 
 TEST_P(OpsAgree, EmbedAndGather) {

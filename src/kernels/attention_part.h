@@ -218,7 +218,8 @@ struct AttentionPart {
 };
 
 // Merges the parts of one head and the sink, and undoes the rotation of the result; one group per
-// row and head, two dims per thread at a time.
+// row and head, two dims per thread at a time. Further groups, one per row, bring the step's rows
+// into the ring: nobody reads its oldest rows any more.
 struct AttentionMerge {
   k_value int kThreads = 256;
   struct Shared {
@@ -227,6 +228,11 @@ struct AttentionMerge {
   AttentionView p;
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    const int n_heads_in_all = p.b.n * p.n_heads;
+    if (int(g.group) >= n_heads_in_all) {
+      const RingStore store = {p.b, p.ring, p.batch_rows};
+      return store.one_row(g, int(g.group) - n_heads_in_all);
+    }
     const int r = int(g.group) / p.n_heads, head = int(g.group) % p.n_heads;
     const int n_keys = all_keys(p, r), length = part_length(n_keys);
     const int n_parts = (n_keys + length - 1) / length;

@@ -19,38 +19,55 @@ struct HcView {
 
 k_fn float sigmoid(float v) { return 1.0f / (1.0f + k_exp(-v)); }
 
-// Sums over the H lanes of a row (stride 1) or column (stride H) of comb, the same on all of them.
-k_fn float comb_sum(k_private const Group& g, int H, int stride, float v) {
-  if (H == 4) {  // two exchanges instead of four
-    v += g.simd_shuffle(v, g.lane ^ unsigned(stride));
-    return v + g.simd_shuffle(v, g.lane ^ unsigned(2 * stride));
-  }
-  const int lane = min_int(int(g.lane), H * H - 1);
-  const int first = stride == 1 ? lane / H * H : lane % H;
-  float sum = 0;
-  for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(first + i * stride));
-  return sum;
-}
-
-// comb[j][k] on lane j * H + k: softmax of rows plus eps, columns; then rows and columns in turn.
+// comb[j][k], from v on lane j * H + k: softmax of rows plus eps, columns; then rows and columns in
+// turn. What the iterations change are factors of whole rows and columns: every lane holds the
+// matrix and all factors, which costs fewer steps that wait for each other than lanes that exchange
+// sums.
 k_fn float sinkhorn(k_private const Group& g, k_private const HcView& p, float v) {
-  const int H = p.n_hc, j = min_int(int(g.lane), H * H - 1) / H;
+  const int H = p.n_hc, lane = min_int(int(g.lane), H * H - 1), j = lane / H;
   float top = v;
   for (int i = 0; i < H; i++) top = max_float(top, g.simd_shuffle(v, unsigned(j * H + i)));
   v = k_exp(v - top);
-  v = v / comb_sum(g, H, 1, v) + p.hc_eps;
+  float sum = 0;
+  for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(j * H + i));
+  v = v / sum + p.hc_eps;
+  float m[kMaxStreams][kMaxStreams], row[kMaxStreams], column[kMaxStreams];
+  k_unroll for (int r = 0; r < kMaxStreams; r++) {
+    row[r] = column[r] = r < H ? 1.0f : 0.0f;
+    k_unroll for (int c = 0; c < kMaxStreams; c++) {
+      const float entry = g.simd_shuffle(v, unsigned(r * H + c));
+      m[r][c] = r < H && c < H ? entry : 0.0f;
+    }
+  }
   for (int iteration = 0; iteration < p.sinkhorn_iterations; iteration++) {
-    if (iteration > 0) v *= k_reciprocal(comb_sum(g, H, 1, v) + p.hc_eps);
-    v *= k_reciprocal(comb_sum(g, H, H, v) + p.hc_eps);
+    if (iteration > 0) {
+      k_unroll for (int r = 0; r < kMaxStreams; r++) {
+        float s = 0;
+        k_unroll for (int c = 0; c < kMaxStreams; c++) s = k_mad(m[r][c], column[c], s);
+        row[r] *= k_reciprocal(k_mad(row[r], s, p.hc_eps));
+      }
+    }
+    k_unroll for (int c = 0; c < kMaxStreams; c++) {
+      float s = 0;
+      k_unroll for (int r = 0; r < kMaxStreams; r++) s = k_mad(m[r][c], row[r], s);
+      column[c] *= k_reciprocal(k_mad(column[c], s, p.hc_eps));
+    }
+  }
+  k_unroll for (int r = 0; r < kMaxStreams; r++) k_unroll for (int c = 0; c < kMaxStreams; c++) {
+    if (r < H && c < H && lane == r * H + c) v = m[r][c] * row[r] * column[c];
   }
   return v;
+}
+
+k_fn float pre_gate(k_private const HcView& p, float inverse_rms, float mix, int h) {
+  return sigmoid(mix * inverse_rms * p.scale[0] + p.base[h]) + p.hc_eps;
 }
 
 // Gates of one row, by one simd: mixes -> mixes, in place; may be device or shared memory.
 template <class P>
 k_fn void make_gates(k_private const Group& g, k_private const HcView& p, float inverse_rms, P m) {
   const int H = p.n_hc, lane = int(g.lane);
-  if (lane < H) m[lane] = sigmoid(m[lane] * inverse_rms * p.scale[0] + p.base[lane]) + p.hc_eps;
+  if (lane < H) m[lane] = pre_gate(p, inverse_rms, m[lane], lane);
   if (p.n_mixes == H) return;
   if (lane >= H && lane < 2 * H)
     m[lane] = 2.0f * sigmoid(m[lane] * inverse_rms * p.scale[1] + p.base[lane]);
@@ -155,6 +172,18 @@ struct HcMix {
   k_device float* X;
   k_device float* partial;
 
+  // A slice's part of every row of fn.
+  k_call void ahead(k_private const Group& g) k_const {
+    const int row_bytes = C::kPlane0 / C::kBlock * kColumns,
+              begin = int(g.group) % slices * kColumns;
+    for (int i = int(g.index); i < int(fn.n_out) * n_hc; i += kThreads) {
+      k_device const uint8_t* at =
+          fn.data +
+          (int64_t(i / n_hc) * fn.n_in + int64_t(i % n_hc) * d + begin) * C::kPlane0 / C::kBlock;
+      prefetch_range(at, row_bytes, 0, 1);
+    }
+  }
+
   k_call void load_streams(k_private const Group& g, k_shared Shared* sh, int r0, int n_rows,
                            int begin, int count) k_const {
     for (int at = int(g.index); at < n_rows * kColumns; at += kThreads) {
@@ -217,12 +246,15 @@ struct HcMix {
 };
 
 // Second half: sums of the slices, gates, x = sum_h pre[h] X[h], and its norm. One group per row.
-// The streams are on their way while one simd makes the gates: a thread holds four columns of each.
+// The streams are on their way while the mixes are summed; a thread holds four columns of each. The
+// last simd makes the gates, which are for later, while the others go on with the pre gates, which
+// every one of them makes for itself.
 struct HcFinish {
-  k_value int kThreads = 512, kHeld = 2, kMaxWidth = 4 * kHeld * kThreads;
+  k_value int kThreads = 544, kResident = 1, kWorkers = 512, kHeld = 2,
+              kMaxWidth = 4 * kHeld * kWorkers;
   struct Shared {
     float part[32];
-    float mixes[64];
+    float sums[64], mixes[64];
   };
   HcView p;
   int slices;
@@ -234,11 +266,12 @@ struct HcFinish {
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const int r = int(g.group), n = p.n_mixes, d = int(p.d);
+    const bool works = int(g.index) < kWorkers;
     k_device const float* streams = X + int64_t(r) * p.n_hc * d;
     Word4 held[kHeld][kMaxStreams];
     k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int h = 0; h < kMaxStreams; h++) {
-      const int column = 4 * (i * kThreads + int(g.index));
-      if (h >= p.n_hc || column >= d) continue;
+      const int column = 4 * (i * kWorkers + int(g.index));
+      if (h >= p.n_hc || column >= d || !works) continue;
       const Word4 four = k_load4(streams + h * d + column);
       k_unroll for (int j = 0; j < 4; j++) held[i][h].v[j] = four.v[j];
     }
@@ -247,26 +280,34 @@ struct HcFinish {
       float sum = 0;
       for (int s = int(g.lane); s < slices; s += kSimd) sum += in[s * (n + 1) + o];
       sum = g.simd_sum(sum);
-      if (g.lane == 0) sh->mixes[o] = sum;
+      if (g.lane == 0) sh->sums[o] = sum;
     }
     g.barrier();
-    if (g.simd == 0) {
-      const float scale = 1.0f / k_sqrt(sh->mixes[n] / float(p.n_hc * p.d) + p.rms_eps);
-      make_gates(g, p, scale, &sh->mixes[0]);
-    }
-    g.barrier();
-    for (int o = int(g.index); o < n; o += kThreads) gates[int64_t(r) * n + o] = sh->mixes[o];
+    const float inverse_rms = 1.0f / k_sqrt(sh->sums[n] / float(p.n_hc * p.d) + p.rms_eps);
     float value[kHeld][4], squares = 0;
-    k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int j = 0; j < 4; j++) {
-      value[i][j] = 0;
-      k_unroll for (int h = 0; h < kMaxStreams; h++) if (h < p.n_hc) value[i][j] =
-          k_mad(sh->mixes[h], k_float(held[i][h].v[j]), value[i][j]);
-      if (4 * (i * kThreads + int(g.index)) < d) squares = k_mad(value[i][j], value[i][j], squares);
+    if (!works) {
+      for (int o = int(g.lane); o < n; o += kSimd) sh->mixes[o] = sh->sums[o];
+      g.simd_barrier();
+      make_gates(g, p, inverse_rms, &sh->mixes[0]);
+      g.simd_barrier();
+      for (int o = int(g.lane); o < n; o += kSimd) gates[int64_t(r) * n + o] = sh->mixes[o];
+    } else {
+      const int lane = min_int(int(g.lane), p.n_hc - 1);
+      const float mine = pre_gate(p, inverse_rms, sh->sums[lane], lane);
+      float pre[kMaxStreams];
+      k_unroll for (int h = 0; h < kMaxStreams; h++) pre[h] = g.simd_shuffle(mine, unsigned(h));
+      k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int j = 0; j < 4; j++) {
+        value[i][j] = 0;
+        k_unroll for (int h = 0; h < kMaxStreams; h++) if (h < p.n_hc) value[i][j] =
+            k_mad(pre[h], k_float(held[i][h].v[j]), value[i][j]);
+        if (4 * (i * kWorkers + int(g.index)) < d)
+          squares = k_mad(value[i][j], value[i][j], squares);
+      }
     }
     const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(p.d) + p.rms_eps);
     k_unroll for (int i = 0; i < kHeld; i++) {
-      const int column = 4 * (i * kThreads + int(g.index));
-      if (column >= d) continue;
+      const int column = 4 * (i * kWorkers + int(g.index));
+      if (column >= d || !works) continue;
       k_unroll for (int j = 0; j < 4; j++) x[int64_t(r) * d + column + j] =
           value[i][j] * scale * norm[column + j];
     }

@@ -2,6 +2,7 @@
 // functions on Metal, and the tables by which a launch names its kernel (backend/gpu/kernel_id.h).
 #pragma once
 
+#include "kernels/attention_inputs.h"
 #include "kernels/attention_part.h"
 #include "kernels/attention_tile.h"
 #include "kernels/attention_wide.h"
@@ -15,6 +16,7 @@
 #include "kernels/matvec.h"
 #include "kernels/rope.h"
 #include "kernels/route.h"
+#include "kernels/side.h"
 #include "kernels/tile.h"
 #include "kernels/vectors.h"
 
@@ -28,6 +30,11 @@
   X(add_ape_##suffix, AddApe<Codec>)        \
   X(hidden_##suffix, ExpertHidden<Codec>)   \
   X(down_##suffix, ExpertDown<Codec>)
+
+// Products of one row with weights of small integers, beside those with halves.
+#define NW_SIDE_KERNELS(X)                                         \
+  X(dot1x1_f16, Side<DotVec<CodecQ8_0, 1, 1>, MatVec<CodecF16, 1>>) \
+  X(dot1x4_f16, Side<DotVec<CodecQ8_0, 1, 4>, MatVec<CodecF16, 1>>)
 
 // Integer products of few rows; the second number is outputs of a simd.
 #define NW_DOT_KERNELS(X, suffix, Codec)              \
@@ -68,7 +75,8 @@
   NW_DOT_KERNELS(X, q4_k, CodecQ4_K)       \
   NW_DOT_KERNELS(X, q2_k, CodecQ2_K)       \
   NW_DOT_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
-  NW_DOT_KERNELS(X, mxfp4, CodecMXFP4)
+  NW_DOT_KERNELS(X, mxfp4, CodecMXFP4)     \
+  NW_SIDE_KERNELS(X)
 
 #define NW_KERNELS_TILE(X)                  \
   NW_TILE_KERNELS(X, f16, CodecF16)         \
@@ -107,6 +115,7 @@
   X(gather_rows, GatherRows)                 \
   X(ring_store, RingStore)                   \
   X(repack, Repack)                          \
+  X(prefetch, Prefetch)                      \
   X(encode_rows, EncodeRows)                 \
   X(make_kv_rows, MakeKvRows)                \
   X(index_query, IndexQuery)                 \
@@ -124,6 +133,7 @@
   X(attention_split_128, Attention<1, true>) \
   X(attention_split_512, Attention<4, true>) \
   X(attention_join, AttentionJoin)           \
+  X(attention_inputs, AttentionInputs)       \
   X(attention_part_128, AttentionPart<1>)    \
   X(attention_part_512, AttentionPart<4>)    \
   X(attention_merge, AttentionMerge)         \

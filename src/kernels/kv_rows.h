@@ -2,14 +2,10 @@
 #pragma once
 
 #include "kernels/codes.h"
-#include "kernels/rope.h"
-#include "kernels/views.h"
-#include "kernels/weights.h"
+#include "kernels/vectors.h"
 
 namespace narwhal {
 namespace kernels {
-
-k_value int kMaxRow = 512;  // dims of a KV row
 
 // Value i of a stored row; index rows stay rotated.
 k_fn float row_value(k_private const Format& f, k_device const uint8_t* row, int i) {
@@ -113,7 +109,7 @@ k_fn void rotate_tail(k_private const Group& g, int rope, k_device const float* 
 
 // Norm, rope on the tail, encoding; one row per group. x keeps the values before encoding.
 struct MakeKvRows {
-  k_value int kThreads = 128;
+  k_value int kThreads = 256;
   struct Shared {
     float row[kMaxRow];
     float part[32];
@@ -142,29 +138,50 @@ struct MakeKvRows {
   }
 };
 
-// Rope on the tail (rope may be 0), Hadamard and the FP4 round trip of one head per group, in
-// place.
+// Rope on the tail (rope may be 0), Hadamard and the FP4 round trip of one head per simd, in place.
+// dim is a power of two.
 struct IndexQuery {
-  k_value int kThreads = 64;
-  struct Shared {
-    float row[kMaxRow];
-  };
+  k_value int kThreads = 256, kHeads = 8;
+  typedef NoShared Shared;
   Format format;
-  int n_heads, rope;
+  int n_heads_in_all, n_heads, rope;
   k_device const float* table;  // [n][rope / 2][2]
   k_device float* q;
 
-  k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    k_device float* head = q + int64_t(g.group) * format.dim;
-    for (int i = int(g.index); i < format.dim; i += kThreads) sh->row[i] = head[i];
-    g.barrier();
-    rotate_tail(g, rope, table + int64_t(g.group) / n_heads * rope, sh->row + format.dim - rope);
-    hadamard(g, format.dim, format.norm, sh->row);
-    for (int block = int(g.simd); block < format.dim / 32; block += int(g.n_simds())) {
-      const int i = block * 32 + int(g.lane);
+  // As hadamard(), the values on the lanes of a simd.
+  k_call void transform(k_private const Group& g, k_private float (&v)[kMaxHeld]) k_const {
+    const int n = format.dim / kSimd;
+    k_unroll for (unsigned stride = 1; stride < kSimd; stride *= 2) {
+      k_unroll for (int j = 0; j < kMaxHeld; j++) {
+        if (j >= n) continue;
+        const float other = g.simd_shuffle(v[j], g.lane ^ stride);
+        v[j] = (g.lane & stride) != 0u ? other - v[j] : v[j] + other;
+      }
+    }
+    k_unroll for (int stride = 1; stride < kMaxHeld; stride *= 2) {
+      k_unroll for (int j = 0; j < kMaxHeld; j++) {
+        if ((j & stride) != 0 || (j | stride) >= n) continue;
+        const float a = v[j], b = v[j | stride];
+        v[j] = a + b;
+        v[j | stride] = a - b;
+      }
+    }
+    k_unroll for (int j = 0; j < kMaxHeld; j++) v[j] *= format.norm;
+  }
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    const int head = int(g.group) * kHeads + int(g.simd), n = format.dim / kSimd;
+    if (head >= n_heads_in_all) return;
+    k_device float* at = q + int64_t(head) * format.dim + g.lane;
+    float v[kMaxHeld];
+    k_unroll for (int j = 0; j < kMaxHeld; j++) v[j] = j < n ? at[j * kSimd] : 0.0f;
+    if (rope > 0) rotate_held(g, format.dim, rope, table + int64_t(head / n_heads) * rope, v);
+    transform(g, v);
+    k_unroll for (int j = 0; j < kMaxHeld; j++) {
+      if (j >= n) continue;
       uint32_t e;
-      const uint32_t code = fp4_code(g, sh->row[i], &e);
-      head[i] = e2m1_to_f32(code) * e8m0_to_f32(e);
+      const uint32_t code = fp4_code(g, v[j], &e);
+      at[j * kSimd] = e2m1_to_f32(code) * e8m0_to_f32(e);
     }
   }
 };

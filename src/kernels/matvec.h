@@ -4,6 +4,7 @@
 // so a row gets the same bits alone and in a batch. Weights are read once for up to kCols rows.
 #pragma once
 
+#include "kernels/views.h"
 #include "kernels/weights.h"
 
 namespace narwhal {
@@ -113,7 +114,7 @@ struct ProductList {
 // n_groups equal parts, of which part i sees inputs [i * n_in, (i + 1) * n_in) of x.
 template <class C, int kCols>
 struct MatVec {
-  k_value int kThreads = 128, kRows = kCols, kOutputs = 4;  // of a group: one output per simd
+  k_value int kThreads = 256, kRows = kCols, kOutputs = 8;  // of a group: one output per simd
   struct Shared {
     typename C::Table table;
   };

@@ -31,7 +31,8 @@
 //              half of a word first), k_half2 (two floats rounded)
 //   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs,
 //              k_reciprocal (good to two units in the last place)
-//   loads      k_load4, k_store4 (16 aligned bytes), Word4; k_prefetch (asks for a line of memory)
+//   loads      k_load4, k_store4 (16 aligned bytes), Word4; k_prefetch (asks for bytes that will be
+//              read: address and number are multiples of 16)
 //   copies     copy_async: 16 aligned bytes into shared memory, copy_row: a row of bytes; they are
 //              there after this thread's copy_wait and a barrier
 //   atomics    k_atomic, k_atomic_zero, k_atomic_add, k_atomic_get: counters in shared memory

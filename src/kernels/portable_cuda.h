@@ -82,7 +82,14 @@ k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
   return out;
 }
 
-k_fn void k_prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+k_fn void k_prefetch(const void* p, int n_bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(n_bytes) : "memory");
+#else
+  for (int at = 0; at < n_bytes; at += 64)  // what the cache fetches at a time
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(p) + at));
+#endif
+}
 k_fn float k_reciprocal(float x) {
   float y;
   asm("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(x));

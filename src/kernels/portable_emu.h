@@ -122,7 +122,10 @@ inline void k_unpack_s8(uint32_t w, float* out) {
   for (int i = 0; i < 4; i++) out[i] = static_cast<float>(static_cast<int8_t>(w >> 8 * i));
 }
 inline int k_round(float x) { return static_cast<int>(std::lrint(x)); }
-inline void k_prefetch(const void*) {}
+inline void k_prefetch(const void* p, int n_bytes) {
+  check_aligned(p);
+  if (n_bytes % 16 != 0) emu::misaligned(p);
+}
 inline float k_reciprocal(float x) { return 1.0f / x; }
 
 using k_atomic = uint32_t;

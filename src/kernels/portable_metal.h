@@ -99,7 +99,7 @@ k_fn uint32_t k_half2(float low, float high) {
 k_fn void k_unpack_s8(uint32_t w, k_private float* out) {
   for (int i = 0; i < 4; i++) out[i] = float(int8_t(w >> 8 * i));
 }
-k_fn void k_prefetch(k_device const void*) {}
+k_fn void k_prefetch(k_device const void*, int) {}
 k_fn float k_reciprocal(float x) { return 1.0f / x; }
 k_fn int k_round(float x) { return int(metal::rint(x)); }
 

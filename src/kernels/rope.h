@@ -33,6 +33,22 @@ k_fn void cos_sin(float x, k_private float* c, k_private float* s) {
   *s = quarter >= 2 ? -b : b;
 }
 
+// Dims of a head that a lane may hold: dim i is value i / 32 of lane i mod 32.
+k_value int kMaxHeld = kMaxRow / kSimd;
+
+// Rotates the last `rope` of a head's dims, whose pairs are neighbouring lanes.
+k_fn void rotate_held(k_private const Group& g, int dim, int rope, k_device const float* turns,
+                      k_private float (&v)[kMaxHeld]) {
+  k_unroll for (int j = 0; j < kMaxHeld; j++) {
+    if ((j + 1) * kSimd <= dim - rope || j * kSimd >= dim) continue;
+    const float other = g.simd_shuffle(v[j], g.lane ^ 1u);
+    const int i = j * kSimd + int(g.lane) - (dim - rope);
+    if (i < 0 || i >= rope) continue;
+    const float c = turns[i & ~1], s = turns[i | 1];
+    v[j] = (i & 1) == 0 ? v[j] * c - other * s : other * s + v[j] * c;
+  }
+}
+
 // out [n][rope / 2][2] = (cos, sin) of f32(position) * freq, one thread per pair.
 struct RopeTable {
   k_value int kThreads = 256;

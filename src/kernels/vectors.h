@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/experts.h"
-#include "kernels/views.h"
+#include "kernels/rope.h"
 
 namespace narwhal {
 namespace kernels {
@@ -49,7 +49,7 @@ struct RmsNorm {
 // Per head q / rms(q), then, with a table, rope on the last `rope` dims. One simd per head, in
 // place.
 struct HeadNormRope {
-  k_value int kThreads = 128, kHeads = 4;
+  k_value int kThreads = 256, kHeads = 8;
   typedef NoShared Shared;
   int n_heads_in_all, n_heads, dim, rope;  // rope 0: norm only
   float eps;
@@ -59,18 +59,16 @@ struct HeadNormRope {
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
     const int head = int(g.group) * kHeads + int(g.simd);
     if (head >= n_heads_in_all) return;
-    k_device float* v = q + int64_t(head) * dim;
-    float squares = 0;
-    for (int i = int(g.lane); i < dim; i += kSimd) squares = k_mad(v[i], v[i], squares);
+    k_device float* at = q + int64_t(head) * dim + g.lane;
+    float v[kMaxHeld], squares = 0;
+    k_unroll for (int j = 0; j < kMaxHeld; j++) v[j] =
+        j * kSimd + int(g.lane) < dim ? at[j * kSimd] : 0.0f;
+    k_unroll for (int j = 0; j < kMaxHeld; j++) squares = k_mad(v[j], v[j], squares);
     const float scale = 1.0f / k_sqrt(g.simd_sum(squares) / float(dim) + eps);
-    for (int i = int(g.lane); i < dim - rope; i += kSimd) v[i] *= scale;
-    k_device const float* turns = table + int64_t(head / n_heads) * rope;
-    k_device float* u = v + dim - rope;
-    for (int i = 2 * int(g.lane); i < rope; i += 2 * kSimd) {
-      const float c = turns[i], s = turns[i + 1], a = u[i] * scale, b = u[i + 1] * scale;
-      u[i] = a * c - b * s;
-      u[i + 1] = a * s + b * c;
-    }
+    k_unroll for (int j = 0; j < kMaxHeld; j++) v[j] *= scale;
+    if (rope > 0) rotate_held(g, dim, rope, table + int64_t(head / n_heads) * rope, v);
+    k_unroll for (int j = 0; j < kMaxHeld; j++) if (j * kSimd + int(g.lane) < dim) at[j * kSimd] =
+        v[j];
   }
 };
 
@@ -148,11 +146,30 @@ struct RingStore {
   k_device const uint8_t* src;
 
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
-    const int r = int(g.group), later = r + ring.capacity;
+    one_row(g, int(g.group));
+  }
+
+  k_call void one_row(k_private const Group& g, int r) k_const {
+    const int later = r + ring.capacity;
     if (later < b.n && b.first_row[later] == b.first_row[r]) return;
     k_device uint8_t* to = ring_at(ring, b.slot[r], b.position[r]);
     k_device const uint8_t* from = src + int64_t(r) * ring.row_bytes;
     for (int i = int(g.index); i < ring.row_bytes; i += kThreads) to[i] = from[i];
+  }
+};
+
+// Asks for weights that kernels after this one read; changes nothing.
+struct Prefetch {
+  k_value int kThreads = 32, kMost = 8;
+  typedef NoShared Shared;
+  k_device const uint8_t* data[kMost];
+  int64_t n_bytes[kMost];
+  int n, n_groups;
+
+  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
+    for (int i = 0; i < n; i++)
+      prefetch_range(data[i], n_bytes[i], int(g.group) * kThreads + int(g.index),
+                     n_groups * kThreads);
   }
 };
 

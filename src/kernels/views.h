@@ -6,6 +6,8 @@
 namespace narwhal {
 namespace kernels {
 
+k_value int kMaxRow = 512;  // dims of a head or KV row
+
 struct Rows {
   k_device const int32_t* token;
   k_device const int32_t* position;

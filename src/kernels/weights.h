@@ -314,6 +314,17 @@ struct CodecMXFP4 {
   }
 };
 
+// Asks for memory from `begin` on, in pieces by n_threads threads.
+k_fn void prefetch_range(k_device const uint8_t* begin, int64_t n_bytes, int thread,
+                         int n_threads) {
+  const int kPiece = 1024;
+  const int64_t before = int64_t(reinterpret_cast<uintptr_t>(begin) & 15u);
+  begin -= before;
+  n_bytes = (n_bytes + before) / 16 * 16;
+  for (int64_t at = int64_t(thread) * kPiece; at < n_bytes; at += int64_t(n_threads) * kPiece)
+    k_prefetch(begin + at, n_bytes - at < kPiece ? int(n_bytes - at) : kPiece);
+}
+
 // Asks for the first kPrefetchBytes of rows [first, first + count) of a matrix, which the group
 // will read soon. Two hundred groups then ask for a part of the cache, not for more than it holds.
 k_value int64_t kPrefetchBytes = 32 << 10;
@@ -328,9 +339,7 @@ k_fn void prefetch_rows(k_private const Group& g, k_private const Matrix& w, int
     k_device const uint8_t* begin = plane + first * row_blocks * widths[p];
     const int64_t most = kPrefetchBytes * widths[p] / C::kPlane0,
                   all = count * row_blocks * widths[p];
-    const int64_t bytes = all < most ? all : most;
-    for (int64_t at = int64_t(g.index) * 128; at < bytes; at += int64_t(g.size) * 128)
-      k_prefetch(begin + at);
+    prefetch_range(begin, all < most ? all : most, int(g.index), int(g.size));
     plane += all_blocks * widths[p];
   }
 }

@@ -53,7 +53,12 @@ class Forward {
   void project(const Step& t);
   void compressor(const Step& t, const CompressorWeights& w, const PagedRows& rows,
                   const Ring& k_ring, const Ring& s_ring, const float* k, float* s);
-  void indexer(const Step& t);
+  // Weights that are asked for while those of the ops in between are multiplied.
+  void prefetch(std::initializer_list<const Weight*> weights) {
+    ops_.prefetch({weights.begin(), weights.size()});
+  }
+  void index_inputs(const Step& t);
+  void index_select(const Step& t);
   void moe(const Step& t);
   void head(int n_logits, const Activations& a);
   HcParams hc_params(const HcWeights& w) const;

@@ -57,10 +57,11 @@ void Ops::index_heads(const RowFormat& format, int n, int n_heads, int rope, con
   index_query(format, n, n_heads, q);
 }
 
-void Ops::attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
-                              const float* table, const float* q, float* out) {
+void Ops::attention_step(const BatchRows& b, const AttentionParams& p, int rope, const float* table,
+                         const float* q, float* out) {
   attention(b, p, q, out);
   rope_tail(b.n_rows, p.n_heads, p.head_dim, rope, table, true, out);
+  ring_store(b, p.ring, p.batch_rows);
 }
 
 void Ops::index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,

@@ -99,6 +99,15 @@ class Ops {
   // Waits for everything enqueued; the only place where a device fault shows.
   virtual void sync() {}
 
+  // These weights are read by ops that follow soon. A backend may bring them nearer meanwhile, or do
+  // nothing.
+  virtual void prefetch(std::span<const Weight* const> weights) { (void)weights; }
+
+  // Of the ops called in between (class Independent), none reads or overwrites what another writes:
+  // a backend may run them at the same time. Otherwise they run in order.
+  virtual void begin_independent() {}
+  virtual void end_independent() {}
+
   // ---- Primitives
   // ---------------------------------------------------------------------------------
 
@@ -239,9 +248,10 @@ class Ops {
   virtual void index_heads(const RowFormat& format, int n, int n_heads, int rope,
                            const float* table, float* q);
 
-  // attention, then the rope of the values undone on the tail of each head.
-  virtual void attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
-                                   const float* table, const float* q, float* out);
+  // attention; the rope of the values undone on the tail of each head; then the step's rows into
+  // the ring, whose oldest rows its queries still read.
+  virtual void attention_step(const BatchRows& b, const AttentionParams& p, int rope,
+                              const float* table, const float* q, float* out);
 
   // Scores and selection, score_rows queries at a time; scores [score_rows][max_rows].
   virtual void index_select(const BatchRows& b, const IndexParams& p, const float* q,
@@ -258,6 +268,24 @@ class Ops {
   virtual void experts(const ExpertParams& routed, const ExpertParams& shared, int n, int k,
                        const float* x, const int32_t* ids, const float* weights,
                        const ExpertScratch& scratch, float* y);
+};
+
+// The ops called while one of these lives are independent of each other.
+//
+//   {
+//     const Independent ops_here(ops);
+//     ops.head_norm_rope(...);
+//     ops.make_kv_rows(...);
+//   }
+class Independent {
+ public:
+  explicit Independent(Ops& ops) : ops_(ops) { ops_.begin_independent(); }
+  ~Independent() { ops_.end_independent(); }
+  Independent(const Independent&) = delete;
+  Independent& operator=(const Independent&) = delete;
+
+ private:
+  Ops& ops_;
 };
 
 }  // namespace narwhal

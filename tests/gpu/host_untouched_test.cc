@@ -127,7 +127,7 @@ TEST_P(HostUntouched, FusedOpsAreFewLaunches) {
   };
   const Weight q8 = weight(DType::kQ8_0, 4096, 1024), f16 = weight(DType::kF16, 4096, 512);
   const Product products[] = {{&q8, a}, {&f16, a}, {&q8, a}, {&f16, a}, {&f16, a}};
-  EXPECT_EQ(count([&] { ops_.matmuls(products, n, a); }), n <= gpu::kFewRows ? 2 : 3);
+  EXPECT_EQ(count([&] { ops_.matmuls(products, n, a); }), n == 1 ? 1 : n <= gpu::kFewRows ? 2 : 3);
   HcParams hc;
   hc.fn = weight(DType::kF16, 4 * 4096, 24);
   hc.n_hc = 4;
@@ -147,7 +147,15 @@ TEST_P(HostUntouched, FusedOpsAreFewLaunches) {
   const AttentionParams p{64,    512,  128, {RowFormat::Kind::kAttention, 512, 448},
                           bytes, ring, 4,   paged,
                           ids,   ids,  512, a};
-  EXPECT_EQ(count([&] { ops_.attention_unrotated(rows, p, 64, a, a, a); }), 2);
+  EXPECT_EQ(count([&] { ops_.attention_step(rows, p, 64, a, a, a); }), n <= gpu::kFewRows ? 2 : 3);
+  EXPECT_EQ(count([&] {
+              const Independent ops_here(ops_);
+              ops_.head_norm_rope(n, 64, 512, 64, 1, a, a);
+              ops_.make_kv_rows(paged.format, n, 64, a, 1, a, a, bytes);
+              ops_.index_heads({RowFormat::Kind::kIndex, 128, 0}, n, 64, 64, a, a);
+            }),
+            1);
+  EXPECT_EQ(count([&] { const Independent ops_here(ops_); }), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Rows, HostUntouched, testing::Values(1, 4, 40),

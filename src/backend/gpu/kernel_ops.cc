@@ -9,6 +9,8 @@
 namespace narwhal::gpu {
 namespace {
 
+using Inputs = kernels::AttentionInputs;
+
 constexpr int kHcColumns = kernels::HcMix<kernels::CodecF32, 1>::kColumns;
 constexpr int kFewestTileTokens = 32;  // of all devices
 
@@ -28,6 +30,19 @@ Status KernelOps::check(const StepLimits& limits) {
   if (limits.head_dim > kernels::kMaxRow)
     return refuse("dims per head", limits.head_dim, kernels::kMaxRow);
   return ok_status();
+}
+
+template <class K>
+void KernelOps::run_beside(const K& kernel, K Inputs::*place, int Inputs::*n, int64_t n_groups) {
+  if (!independent_ || inputs_.*n > 0) return queue_.run(kernel, n_groups);
+  inputs_.*place = kernel;
+  inputs_.*n = static_cast<int>(n_groups);
+}
+
+void KernelOps::end_independent() {
+  independent_ = false;
+  queue_.run(inputs_, inputs_.n_groups());
+  inputs_ = {};
 }
 
 int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) {
@@ -87,7 +102,7 @@ void KernelOps::head_norm(int n, int n_heads, int dim, float eps, float* q) {
 void KernelOps::head_norm_rope(int n, int n_heads, int dim, int rope, float eps, const float* table,
                                float* q) {
   const kernels::HeadNormRope k{n * n_heads, n_heads, dim, rope, eps, table, q};
-  queue_.run(k, groups(int64_t{n} * n_heads, k.kHeads));
+  run_beside(k, &Inputs::query, &Inputs::n_query, groups(k.n_heads_in_all, k.kHeads));
 }
 
 void KernelOps::rope_tail(int n, int n_heads, int dim, int rope, const float* table, bool inverse,
@@ -103,21 +118,23 @@ void KernelOps::encode_rows(const RowFormat& format, int n, const float* x, std:
 
 void KernelOps::make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
                              const float* table, float* kv, std::byte* rows) {
-  queue_.run(kernels::MakeKvRows{format_of(format), rope, eps, norm, table, kv,
+  run_beside(kernels::MakeKvRows{format_of(format), rope, eps, norm, table, kv,
                                  reinterpret_cast<uint8_t*>(rows)},
-             n);
+             &Inputs::kv, &Inputs::n_kv, n);
 }
 
 void KernelOps::index_query(const RowFormat& format, int n, int n_heads, float* q) {
-  if (format.kind != RowFormat::Kind::kIndex) return;
-  queue_.run(kernels::IndexQuery{format_of(format), n_heads, 0, nullptr, q}, int64_t{n} * n_heads);
+  index_heads(format, n, n_heads, 0, nullptr, q);
 }
 
 void KernelOps::index_heads(const RowFormat& format, int n, int n_heads, int rope,
                             const float* table, float* q) {
-  if (format.kind != RowFormat::Kind::kIndex)
-    return rope_tail(n, n_heads, format.dim, rope, table, false, q);
-  queue_.run(kernels::IndexQuery{format_of(format), n_heads, rope, table, q}, int64_t{n} * n_heads);
+  if (format.kind != RowFormat::Kind::kIndex) {
+    if (rope > 0) rope_tail(n, n_heads, format.dim, rope, table, false, q);
+    return;
+  }
+  const kernels::IndexQuery k{format_of(format), n * n_heads, n_heads, rope, table, q};
+  run_beside(k, &Inputs::index_query, &Inputs::n_index_query, groups(k.n_heads_in_all, k.kHeads));
 }
 
 namespace {
@@ -164,7 +181,9 @@ void KernelOps::compressor_step(const BatchRows& b, const CompressorParams& p, c
   const int oldest = (p.overlap ? 2 : 1) * p.ratio;
   const bool apart = oldest + b.n_rows <= std::min(p.k_ring.capacity, p.s_ring.capacity);
   if (kernel.ape_type == kernels::kNoApe || !apart) return Ops::compressor_step(b, p, ape, k, s);
-  queue_.run(kernel, b.n_rows);
+  const bool second = inputs_.n_rows > 0;
+  run_beside(kernel, second ? &Inputs::index_rows : &Inputs::rows,
+             second ? &Inputs::n_index_rows : &Inputs::n_rows, b.n_rows);
 }
 
 void KernelOps::ring_store(const BatchRows& b, const Ring& ring, const std::byte* src) {
@@ -244,9 +263,29 @@ void KernelOps::top_k(const BatchRows& b, const IndexParams& p, const float* sco
              b.n_rows);
 }
 
-void KernelOps::attention(const BatchRows& b, const AttentionParams& p, const float* q,
-                          float* out) {
-  attention_unrotated(b, p, 0, nullptr, q, out);
+kernels::AttentionView KernelOps::attention_view(const BatchRows& b, const AttentionParams& p,
+                                                 int rope, const float* table, const float* q,
+                                                 float* out) const {
+  NW_CHECK(p.head_dim <= kernels::kMaxRow && p.head_dim % 2 == 0, "heads of {}", p.head_dim);
+  return {rows_of(b),
+          p.n_heads,
+          p.head_dim,
+          p.window,
+          p.ratio,
+          p.top_k,
+          1 / std::sqrt(static_cast<float>(p.head_dim)),
+          format_of(p.row),
+          reinterpret_cast<const uint8_t*>(p.batch_rows),
+          ring_of(p.ring),
+          p.ratio == 0 ? kernels::PagedView{} : paged_of(p.compressed),
+          p.selected,
+          p.n_selected,
+          p.sinks,
+          q,
+          scratch_.parts,
+          out,
+          rope,
+          table};
 }
 
 bool KernelOps::wide_attention(const AttentionParams& p) const {
@@ -260,65 +299,74 @@ bool KernelOps::wide_attention(const AttentionParams& p) const {
          queue_.shared_bytes() >= int64_t{sizeof(AttentionWide::Shared)};
 }
 
-void KernelOps::attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
-                                    const float* table, const float* q, float* out) {
-  NW_CHECK(p.head_dim <= kernels::kMaxRow && p.head_dim % 2 == 0, "heads of {}", p.head_dim);
-  const bool split = b.n_rows <= kFewRows;
-  const kernels::AttentionView view{rows_of(b),
-                                    p.n_heads,
-                                    p.head_dim,
-                                    p.window,
-                                    p.ratio,
-                                    p.top_k,
-                                    1 / std::sqrt(static_cast<float>(p.head_dim)),
-                                    format_of(p.row),
-                                    reinterpret_cast<const uint8_t*>(p.batch_rows),
-                                    ring_of(p.ring),
-                                    p.ratio == 0 ? kernels::PagedView{} : paged_of(p.compressed),
-                                    p.selected,
-                                    p.n_selected,
-                                    p.sinks,
-                                    q,
-                                    scratch_.parts,
-                                    out,
-                                    rope,
-                                    table};
-  const bool narrow = p.head_dim <= 128;
-  const auto launch = [&](const auto& kernel, int heads, int parts) {
-    queue_.run(kernel, int64_t{b.n_rows} * groups(p.n_heads, heads) * parts);
-  };
-  if (!split) {
-    if (exact_) {
-      using kernels::Attention;
-      narrow ? launch(Attention<1, false>{view}, Attention<1, false>::kGroupHeads, 1)
-             : launch(Attention<4, false>{view}, Attention<4, false>::kGroupHeads, 1);
-    } else if (wide_attention(p)) {
-      launch(kernels::AttentionWide{view}, kernels::AttentionWide::kTileHeads, 1);
-    } else {
-      using kernels::AttentionTile;
-      narrow ? launch(AttentionTile<1>{view}, AttentionTile<1>::kTileHeads, 1)
-             : launch(AttentionTile<4>{view}, AttentionTile<4>::kTileHeads, 1);
-    }
-    if (rope > 0) rope_tail(b.n_rows, p.n_heads, p.head_dim, rope, table, true, out);
-    return;
-  }
+// The matrix units take stored rows; those in f32 and other widths go through f32 arithmetic.
+bool KernelOps::on_matrix_units(const AttentionParams& p) const {
+  return !exact_ && p.row.kind == RowFormat::Kind::kAttention && p.row.nope % 64 == 0 &&
+         p.head_dim % 64 == 0;
+}
+
+// Softmax averages of few rows' parts, in scratch.
+void KernelOps::attention_parts(const AttentionParams& p, const kernels::AttentionView& view) {
   NW_CHECK(p.n_heads <= limits_.n_heads && p.head_dim <= limits_.head_dim, "{} heads of {}",
            p.n_heads, p.head_dim);
-  // The matrix units take stored rows; those in f32 and other widths go through f32 arithmetic.
-  const bool stored =
-      p.row.kind == RowFormat::Kind::kAttention && p.row.nope % 64 == 0 && p.head_dim % 64 == 0;
-  if (!exact_ && stored) {
-    using kernels::AttentionPart;
-    constexpr int heads = AttentionPart<4>::kHeads;
-    narrow ? launch(AttentionPart<1>{view}, heads, kernels::kMaxParts)
-           : launch(AttentionPart<4>{view}, heads, kernels::kMaxParts);
-    queue_.run(kernels::AttentionMerge{view}, int64_t{b.n_rows} * p.n_heads);
-    return;
-  }
   using kernels::Attention;
-  narrow ? launch(Attention<1, true>{view}, Attention<1, true>::kGroupHeads, kernels::kMaxParts)
-         : launch(Attention<4, true>{view}, Attention<4, true>::kGroupHeads, kernels::kMaxParts);
-  queue_.run(kernels::AttentionJoin{view}, int64_t{b.n_rows} * p.n_heads);
+  using kernels::AttentionPart;
+  const auto launch = [&](const auto& kernel, int heads) {
+    queue_.run(kernel, int64_t{view.b.n} * groups(p.n_heads, heads) * kernels::kMaxParts);
+  };
+  const bool narrow = p.head_dim <= 128;
+  if (on_matrix_units(p))
+    narrow ? launch(AttentionPart<1>{view}, AttentionPart<1>::kHeads)
+           : launch(AttentionPart<4>{view}, AttentionPart<4>::kHeads);
+  else
+    narrow ? launch(Attention<1, true>{view}, Attention<1, true>::kGroupHeads)
+           : launch(Attention<4, true>{view}, Attention<4, true>::kGroupHeads);
+}
+
+// All parts of a query in one group.
+void KernelOps::attention_whole(const AttentionParams& p, const kernels::AttentionView& view) {
+  using kernels::Attention;
+  using kernels::AttentionTile;
+  using kernels::AttentionWide;
+  const auto launch = [&](const auto& kernel, int heads) {
+    queue_.run(kernel, int64_t{view.b.n} * groups(p.n_heads, heads));
+  };
+  const bool narrow = p.head_dim <= 128;
+  if (exact_)
+    narrow ? launch(Attention<1, false>{view}, Attention<1, false>::kGroupHeads)
+           : launch(Attention<4, false>{view}, Attention<4, false>::kGroupHeads);
+  else if (wide_attention(p))
+    launch(AttentionWide{view}, AttentionWide::kTileHeads);
+  else
+    narrow ? launch(AttentionTile<1>{view}, AttentionTile<1>::kTileHeads)
+           : launch(AttentionTile<4>{view}, AttentionTile<4>::kTileHeads);
+}
+
+void KernelOps::attention(const BatchRows& b, const AttentionParams& p, const float* q,
+                          float* out) {
+  attend(b, p, 0, nullptr, q, out, false);
+}
+
+void KernelOps::attention_step(const BatchRows& b, const AttentionParams& p, int rope,
+                               const float* table, const float* q, float* out) {
+  attend(b, p, rope, table, q, out, true);
+}
+
+// `store`: the step's rows go into the ring at the end.
+void KernelOps::attend(const BatchRows& b, const AttentionParams& p, int rope, const float* table,
+                       const float* q, float* out, bool store) {
+  const kernels::AttentionView view = attention_view(b, p, rope, table, q, out);
+  if (b.n_rows > kFewRows) {
+    attention_whole(p, view);
+    if (rope > 0) rope_tail(b.n_rows, p.n_heads, p.head_dim, rope, table, true, out);
+  } else {
+    attention_parts(p, view);
+    const int64_t n = int64_t{b.n_rows} * p.n_heads;
+    if (on_matrix_units(p))
+      return queue_.run(kernels::AttentionMerge{view}, store ? n + b.n_rows : n);
+    queue_.run(kernels::AttentionJoin{view}, n);
+  }
+  if (store) ring_store(b, p.ring, p.batch_rows);
 }
 
 void KernelOps::route(const BatchRows& b, const float* logits, int n_experts, const float* bias,

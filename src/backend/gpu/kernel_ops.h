@@ -42,6 +42,10 @@ class KernelOps : public Ops {
 
   void sync() override { queue_.sync(); }
 
+  void prefetch(std::span<const Weight* const> weights) override;
+  void begin_independent() override { independent_ = true; }
+  void end_independent() override;
+
   void rope_table(const BatchRows& b, const float* freq, int rope, float* out) override;
   void embed(const BatchRows& b, const Weight& table, int n_hc, float* X) override;
   void matmul(const Weight& w, int n, const float* x, float* y) override;
@@ -86,8 +90,8 @@ class KernelOps : public Ops {
                        const float* k, float* s) override;
   void index_heads(const RowFormat& format, int n, int n_heads, int rope, const float* table,
                    float* q) override;
-  void attention_unrotated(const BatchRows& b, const AttentionParams& p, int rope,
-                           const float* table, const float* q, float* out) override;
+  void attention_step(const BatchRows& b, const AttentionParams& p, int rope, const float* table,
+                      const float* q, float* out) override;
   void make_kv_rows(const RowFormat& format, int n, int rope, const float* norm, float eps,
                     const float* table, float* kv, std::byte* rows) override;
   void shared_expert(const ExpertParams& p, int n, const float* x, float* gate, float* up,
@@ -106,6 +110,8 @@ class KernelOps : public Ops {
   // `halves`: x as halves where tiles are to be used, else null.
   void products(std::span<const Product> products, int n_groups, int n, const float* x,
                 const uint16_t* halves, bool add);
+  // One row with Q8_0 and F16 weights, in one launch; false where there is no kernel for it.
+  bool side_by_side(std::span<const Product> products, const float* x);
   const uint16_t* to_halves(int64_t n, const float* x);  // in scratch, until the next call
   void expert_hidden(const ExpertParams& p, int n, int k, const float* x, const int32_t* ids,
                      const float* weights, float* hidden);
@@ -121,10 +127,25 @@ class KernelOps : public Ops {
   // Whether the device and the rows allow kernels::AttentionWide.
   bool wide_attention(const AttentionParams& p) const;
 
+  bool on_matrix_units(const AttentionParams& p) const;
+  void attention_parts(const AttentionParams& p, const kernels::AttentionView& view);
+  void attention_whole(const AttentionParams& p, const kernels::AttentionView& view);
+  void attend(const BatchRows& b, const AttentionParams& p, int rope, const float* table,
+              const float* q, float* out, bool store);
+  kernels::AttentionView attention_view(const BatchRows& b, const AttentionParams& p, int rope,
+                                        const float* table, const float* q, float* out) const;
+
   bool many(int n) const { return n > kFewRows && !exact_; }
+
+  // Holds a launch back until end_independent, where there is room for it in `inputs_`.
+  template <class K>
+  void run_beside(const K& kernel, K kernels::AttentionInputs::*place,
+                  int kernels::AttentionInputs::*n, int64_t n_groups);
 
   Queue& queue_;
   bool exact_;
+  bool independent_ = false;
+  kernels::AttentionInputs inputs_{};
   StepLimits limits_;
   Scratch scratch_;
 };

@@ -57,10 +57,14 @@ bool fits_dot(const Weight& w) { return w.n_in % 32 == 0; }
 // Outputs of a simd, so that every multiprocessor of a large GPU still has several simds.
 int outputs_per_simd(int64_t n_out) { return n_out >= 16384 ? 4 : n_out >= 4096 ? 2 : 1; }
 
-// Launches about two groups for every multiprocessor, each with as many tiles as that takes.
+// So that there are about two groups for every multiprocessor.
+int tiles_per_group(const Queue& queue, int64_t n_tiles) {
+  return static_cast<int>(groups(n_tiles, 2 * queue.n_multiprocessors()));
+}
+
 template <class K>
 void run_tiles(Queue& queue, K kernel, int64_t n_tiles) {
-  kernel.tiles = static_cast<int>(groups(n_tiles, 2 * queue.n_multiprocessors()));
+  kernel.tiles = tiles_per_group(queue, n_tiles);
   queue.run(kernel, groups(n_tiles, kernel.tiles));
 }
 
@@ -112,9 +116,44 @@ const uint16_t* KernelOps::to_halves(int64_t n, const float* x) {
   return scratch_.halves;
 }
 
-// Matrices of one type share a launch.
+namespace {
+
+// The products of a MatVec, DotVec or MatTile, with tiles of `outputs` outputs; gives the number of
+// tiles. All of one type and width; more than one only in one group.
+template <class K>
+int64_t fill(K& kernel, std::span<const Product> all, int n_groups, int n, bool add, int outputs) {
+  int64_t tiles = 0;
+  for (size_t i = 0; i < all.size(); i++) {
+    NW_CHECK(all[i].w->n_in == all[0].w->n_in, "inputs of {} and {}", all[i].w->n_in,
+             all[0].w->n_in);
+    kernel.list.matrices[i] = matrix_of(*all[i].w);
+    kernel.list.outputs[i] = all[i].y;
+    kernel.list.n_tiles[i] =
+        static_cast<int>(groups(all[i].w->n_out / n_groups, outputs) * n_groups);
+    tiles += kernel.list.n_tiles[i];
+  }
+  kernel.n_groups = n_groups;
+  kernel.n = n;
+  kernel.add = add;
+  return tiles;
+}
+
+// A part of a large GPU's cache of 50 MB: what was asked for before must not be driven out.
+constexpr int64_t kPrefetchedBytes = int64_t{24} << 20;
+constexpr int kPrefetchGroups = 64;
+
+int64_t outputs_of(std::span<const Product> all) {
+  int64_t n_out = 0;
+  for (const Product& p : all) n_out += p.w->n_out;
+  return n_out;
+}
+
+}  // namespace
+
+// Matrices of one type share a launch, and in decode those of the two usual types.
 void KernelOps::matmuls(std::span<const Product> all, int n, const float* x) {
   NW_CHECK(all.size() <= 32, "{} products of one input", all.size());
+  if (n == 1 && !exact_ && side_by_side(all, x)) return;
   const uint16_t* halves = nullptr;
   uint32_t done = 0;
   for (size_t first = 0; first < all.size(); first++) {
@@ -133,26 +172,41 @@ void KernelOps::matmuls(std::span<const Product> all, int n, const float* x) {
   }
 }
 
-// All of one type and width; more than one only in one group.
+bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
+  if (all.size() > kMaxProducts) return false;
+  std::array<Product, kMaxProducts> q8, f16;
+  size_t n_q8 = 0, n_f16 = 0;
+  for (const Product& p : all) {
+    if (p.w->type == DType::kQ8_0)
+      q8[n_q8++] = p;
+    else if (p.w->type == DType::kF16)
+      f16[n_f16++] = p;
+    else
+      return false;
+  }
+  if (n_q8 == 0 || n_f16 == 0 || !fits_dot(*q8[0].w)) return false;
+  const auto launch = [&](auto kernel) {
+    const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false, kernel.a.kOutputs);
+    const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false, kernel.b.kOutputs);
+    kernel.a.x = kernel.b.x = x;
+    kernel.a.tiles = tiles_per_group(queue_, tiles);
+    kernel.n_a = static_cast<int>(groups(tiles, kernel.a.tiles));
+    queue_.run(kernel, kernel.n_a + n_b);
+    return true;
+  };
+  switch (outputs_per_simd(outputs_of(std::span(q8).first(n_q8)))) {
+    case 1:
+      return launch(Side<DotVec<CodecQ8_0, 1, 1>, MatVec<CodecF16, 1>>{});
+    case 4:
+      return launch(Side<DotVec<CodecQ8_0, 1, 4>, MatVec<CodecF16, 1>>{});
+    default:
+      return false;
+  }
+}
+
 void KernelOps::products(std::span<const Product> all, int n_groups, int n, const float* x,
                          const uint16_t* halves, bool add) {
   const Weight& first = *all[0].w;
-  // Fields that MatVec and MatTile share; returns the tiles of outputs.
-  const auto fill = [&](auto& kernel, int outputs) {
-    int64_t tiles = 0;
-    for (size_t i = 0; i < all.size(); i++) {
-      NW_CHECK(all[i].w->n_in == first.n_in, "inputs of {} and {}", all[i].w->n_in, first.n_in);
-      kernel.list.matrices[i] = matrix_of(*all[i].w);
-      kernel.list.outputs[i] = all[i].y;
-      kernel.list.n_tiles[i] =
-          static_cast<int>(groups(all[i].w->n_out / n_groups, outputs) * n_groups);
-      tiles += kernel.list.n_tiles[i];
-    }
-    kernel.n_groups = n_groups;
-    kernel.n = n;
-    kernel.add = add;
-    return tiles;
-  };
   if (halves) {
     int64_t tiles = 0;
     for (const Product& p : all) tiles += groups(p.w->n_out / n_groups, kTileOutputs) * n_groups;
@@ -160,14 +214,15 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
                      tiles * groups(n, queue_.tile_tokens(false)) < queue_.n_multiprocessors();
     return with_tile(first, few, [&]<class C, int T>(Use<C>, std::integral_constant<int, T>) {
       MatTile<C, T> kernel{};
-      fill(kernel, kTileOutputs);
+      fill(kernel, all, n_groups, n, add, kTileOutputs);
       kernel.x = halves;
       queue_.run(kernel, tiles * groups(n, queue_.tile_tokens(few)));
     });
   }
   with_codec(first, [&]<class C>(Use<C>) {
     const auto launch = [&](auto kernel) {
-      const int64_t tiles = fill(kernel, kernel.kOutputs) * groups(n, kernel.kRows);
+      const int64_t tiles =
+          fill(kernel, all, n_groups, n, add, kernel.kOutputs) * groups(n, kernel.kRows);
       kernel.x = x;
       if constexpr (requires { kernel.tiles; })
         run_tiles(queue_, kernel, tiles);
@@ -177,9 +232,7 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(first)) {
         if (n > 1) return launch(DotVec<C, 4, 2>{});
-        int64_t n_out = 0;
-        for (const Product& p : all) n_out += p.w->n_out;
-        switch (outputs_per_simd(n_out)) {
+        switch (outputs_per_simd(outputs_of(all))) {
           case 1:
             return launch(DotVec<C, 1, 1>{});
           case 2:
@@ -193,6 +246,20 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     else
       launch(MatVec<C, 4>{});
   });
+}
+
+// While kernels wait for each other, memory has nothing to do; the cache takes what comes next.
+void KernelOps::prefetch(std::span<const Weight* const> weights) {
+  Prefetch k{};
+  int64_t left = kPrefetchedBytes;
+  for (const Weight* w : weights) {
+    if (!*w || left == 0 || k.n == Prefetch::kMost) continue;
+    k.data[k.n] = reinterpret_cast<const uint8_t*>(w->data);
+    k.n_bytes[k.n] = std::min(left, packed_bytes(*w));
+    left -= k.n_bytes[k.n++];
+  }
+  k.n_groups = kPrefetchGroups;
+  if (k.n > 0) queue_.launch_aside(IdOf<Prefetch>::value, &k, k.n_groups, k.kThreads);
 }
 
 void KernelOps::routed_experts(const ExpertParams& p, int n, int k, const float* x,
