@@ -90,7 +90,8 @@ def report(model, tok, device, log, count=64, quick=False, until=None, kw=None):
     kw, out, t0 = kw or {}, {}, time.time()
     skills = data.eval_skills()
     if quick:
-        skills = {k: skills[k] for k in ("identity/chat", "add 2 digits", "words copy", "recall 60", "recall 250", "recall 1000", "tool one", "tool parallel", "words sort")}
+        skills = {k: skills[k] for k in ("identity/chat", "add 2 digits", "words copy", "recall 60", "recall 250", "recall 1000", "tool one", "tool parallel", "tool steps, think", "words sort",
+                                    "words sortnum", "subtract 3", "told once", "recall 1000, think")}
         skills["codes 1000"] = data.long_skills(1000)["codes 1000"]
     plans = [(k, make, count, {}) for k, make in skills.items()]
     if not quick:

@@ -64,8 +64,9 @@ def call_block(calls):
     return f"\n\n<{DSML}tool_calls>\n" + "\n".join(out) + f"\n</{DSML}tool_calls>"
 
 
-def render(messages, tools=(), thinking=False, effort=None):
+def render(messages, tools=(), thinking=False, effort=None, keep=False):
     """messages: dicts with role system|user|assistant|tool, content, and for the assistant reasoning and calls.
+    keep: leave the reasoning of earlier turns in, also where the template drops it.
 
     A list that ends with an assistant message is a finished conversation, otherwise a prompt ready to sample from.
     """
@@ -81,7 +82,7 @@ def render(messages, tools=(), thinking=False, effort=None):
                 turns.append({"role": "user", "content": text})
         else:
             turns.append(m)
-    drop = not tools and not any(m.get("calls") or m["role"] == "tool" for m in msgs)
+    drop = not keep and not tools and not any(m.get("calls") or m["role"] == "tool" for m in msgs)
     last = max((i for i, m in enumerate(turns) if m["role"] == "user"), default=-1)
     out = [(BOS, False)]
     if effort and thinking:
