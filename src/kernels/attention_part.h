@@ -230,8 +230,7 @@ struct AttentionMerge {
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const int n_heads_in_all = p.b.n * p.n_heads;
     if (int(g.group) >= n_heads_in_all) {
-      const RingStore store = {p.b, p.ring, p.batch_rows};
-      return store.one_row(g, int(g.group) - n_heads_in_all);
+      return store_in_ring(g, p.b, p.ring, p.batch_rows, int(g.group) - n_heads_in_all);
     }
     const int r = int(g.group) / p.n_heads, head = int(g.group) % p.n_heads;
     const int n_keys = all_keys(p, r), length = part_length(n_keys);

@@ -4,8 +4,9 @@
 // in; rounding the inputs moves an output by about 2e-5 of its size.
 //
 // A group brings its inputs into shared memory; a simd takes R outputs, its lanes take units of the
-// weight rows. A lane adds its units in order and the lanes are summed as a tree, whatever R and
-// the number of rows, so a row gets the same bits alone and in a batch.
+// weight rows, a batch of which is always on its way: the first while inputs are rounded, and that
+// of the next tile while one is summed. A lane adds its units in order and the lanes are summed as
+// a tree, whatever R and the number of rows, so a row gets the same bits alone and in a batch.
 #pragma once
 
 #include "kernels/experts.h"
@@ -35,35 +36,34 @@ k_fn int dot_place(int column) {
   return (run ^ ((run / 8) << S::kTwist & 7)) * 16 + column % 16;
 }
 
-// Rounds four columns of row item / items of the inputs, whose block lies with its seven
-// neighbours.
+// Rounds run item of the inputs, 16 columns of a row of `items` runs; a block of 32 lies on two
+// neighbouring lanes.
 template <int N, class S>
 k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int items,
-                    k_private const Word4& v) {
-  const bool there = item < N * items;  // a multiple of the eight lanes of a block
-  const int first = item / items * S::kColumns, column = item % items * 4;
-  const int at = first + column;
+                    k_private const Word4 (&v)[4]) {
   float top = 0;
-  k_unroll for (int i = 0; i < 4; i++) top = max_float(top, k_abs(k_float(v.v[i])));
-  k_unroll for (unsigned m = 4; m > 0; m /= 2) top =
-      max_float(top, g.simd_shuffle(top, g.lane ^ m));
+  k_unroll for (int i = 0; i < 16; i++) top = max_float(top, k_abs(k_float(v[i / 4].v[i % 4])));
+  top = max_float(top, g.simd_shuffle(top, g.lane ^ 1u));
   const float inverse = top > 0 ? 32767.0f / top : 0.0f, scale = top / 32767.0f;
-  uint32_t high = 0, low = 0, sum = 0;
+  Word4 high, low;
+  uint32_t sum = 0;
   k_unroll for (int i = 0; i < 4; i++) {
-    const uint32_t q = uint32_t(k_round(k_float(v.v[i]) * inverse));
-    high |= (q >> 8 & 255u) << 8 * i;
-    low |= (q & 255u) << 8 * i;
-    sum += q;
+    uint32_t q[4];
+    k_unroll for (int j = 0; j < 4; j++) {
+      q[j] = uint32_t(k_round(k_float(v[i].v[j]) * inverse));
+      sum += q[j];
+    }
+    const uint32_t a = k_permute(q[0], q[1], 0x5140u), b = k_permute(q[2], q[3], 0x5140u);
+    low.v[i] = k_permute(a, b, 0x5410u);
+    high.v[i] = k_permute(a, b, 0x7632u);
   }
-  if (there) {
-    sh->high[(first + dot_place<S>(column)) / 4] = high;
-    sh->low[(first + dot_place<S>(column)) / 4] = low;
-    if (g.lane % 8 == 0) sh->scale[at / 32] = scale;
-  }
-  if (S::kHasSums) {
-    k_unroll for (unsigned m = 2; m > 0; m /= 2) sum += g.simd_shuffle(sum, g.lane ^ m);
-    if (there && g.lane % 4 == 0) sh->sum[at / 16] = float(int(sum)) * scale;
-  }
+  if (item >= N * items) return;
+  const int first = item / items * S::kColumns, column = item % items * 16;
+  const int place = first + dot_place<S>(column), at = first + column;
+  k_store4(sh->high + place / 4, high);
+  k_store4(sh->low + place / 4, low);
+  if (item % 2 == 0) sh->scale[at / 32] = scale;
+  if (S::kHasSums) sh->sum[at / 16] = float(int(sum)) * scale;
 }
 
 // x[c][begin .. begin + count) of n rows, count <= kColumns a multiple of 32; rows from n on repeat
@@ -72,18 +72,21 @@ template <int N, class S>
 k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const float* x,
                      int64_t x_stride, int n, int begin, int count) {
   g.barrier();
-  const int items = count / 4;  // of a row
-  const int kBatch = 4;         // loads on the way at once
-  for (int first = int(g.simd) * kSimd; first < N * items; first += kBatch * kDotThreads) {
-    Word4 v[kBatch];
+  const int items = count / 16;  // of a row
+  const int kBatch = 2;          // runs of a thread on their way at once
+  for (int first = int(g.index); first - int(g.lane) < N * items; first += kBatch * kDotThreads) {
+    Word4 v[kBatch][4];
     k_unroll for (int i = 0; i < kBatch; i++) {
-      const int item = min_int(first + i * kDotThreads + int(g.lane), N * items - 1);
-      const Word4 four =
-          k_load4(x + min_int(item / items, n - 1) * x_stride + begin + item % items * 4);
-      k_unroll for (int j = 0; j < 4; j++) v[i].v[j] = four.v[j];
+      const int item = min_int(first + i * kDotThreads, N * items - 1);
+      k_device const float* from =
+          x + min_int(item / items, n - 1) * x_stride + begin + item % items * 16;
+      k_unroll for (int j = 0; j < 4; j++) {
+        const Word4 four = k_load4(from + 4 * j);
+        k_unroll for (int k = 0; k < 4; k++) v[i][j].v[k] = four.v[k];
+      }
     }
-    k_unroll for (int i = 0; i < kBatch; i++) if (first + i * kDotThreads < N * items)
-        dot_round<N>(g, sh, first + i * kDotThreads + int(g.lane), items, v[i]);
+    k_unroll for (int i = 0; i < kBatch; i++) if (first - int(g.lane) + i * kDotThreads < N * items)
+        dot_round<N>(g, sh, first + i * kDotThreads, items, v[i]);
   }
   g.barrier();
 }
@@ -116,26 +119,51 @@ k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table
   }
 }
 
-// This lane's part of rows row[r] of w[r] over columns [begin, begin + count), which lie in shared
-// memory.
+// Units of R rows that a lane has asked for.
+template <class C, int R>
+struct DotBatch {
+  k_value int kUnits = (Ahead<C, R>::kUnits + 1) / 2, kStep = kUnits * kSimd;
+  typename C::Raw raw[kUnits][R];
+
+  // Units first, first + 32 .. of rows with `units` of them; beyond, the last: no branch holds
+  // loads back.
+  k_call void load(k_private const Planes (&rows)[R], int first, int units) {
+    k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++)
+        C::load(rows[r], min_int(first + i * kSimd, units - 1), raw[i][r]);
+  }
+};
+
+// Rows of n_in columns times N inputs, part of a group: this lane's share is added to acc. `batch`
+// holds the rows' first units and, afterwards, those of `next`, the rows that come after (`more`).
+// x null: the inputs are in shared memory.
 template <class C, int R, int N, class S>
-k_fn void dot_rows(k_private const Group& g, k_shared const S* sh,
-                   k_shared const typename C::Table* table, k_private const Matrix (&w)[R],
-                   k_private const int64_t (&row)[R], int begin, int count,
+k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
+                   k_shared const typename C::Table* table, k_private DotBatch<C, R>& batch,
+                   k_private const Planes (&rows)[R], k_private const Planes (&next)[R], bool more,
+                   int n_in, k_device const float* x, int64_t x_stride, int n,
                    k_private float (&acc)[R][N]) {
-  const int kAhead = Ahead<C, R>::kUnits;
-  const int last = (begin + count) / C::kUnit;
-  for (int u = begin / C::kUnit + int(g.lane); u < last; u += kAhead * kSimd) {
-    typename C::Raw raw[kAhead][R];
-    k_unroll for (int i = 0; i < kAhead; i++) if (u + i * kSimd < last)
-        k_unroll for (int r = 0; r < R; r++) C::load(w[r], row[r], u + i * kSimd, raw[i][r]);
-    k_unroll for (int i = 0; i < kAhead; i++) if (u + i * kSimd < last)
-        dot_unit<C, R, N>(sh, table, raw[i], u + i * kSimd, -begin, g.lane % kTableCopies, acc);
+  typedef DotBatch<C, R> Batch;
+  const int units = n_in / C::kUnit, lane = int(g.lane);
+  int begin = 0;  // first column in shared memory
+  for (int u = 0; u < units; u += Batch::kStep) {
+    if (x && u * C::kUnit % S::kColumns == 0) {
+      begin = u * C::kUnit;
+      dot_inputs<N>(g, sh, x, x_stride, n, begin, min_int(S::kColumns, n_in - begin));
+    }
+    Batch coming = batch;
+    if (u + Batch::kStep < units)
+      coming.load(rows, u + Batch::kStep + lane, units);
+    else if (more)
+      coming.load(next, lane, units);
+    k_unroll for (int i = 0; i < Batch::kUnits; i++) if (u + lane + i * kSimd < units)
+        dot_unit<C, R, N>(sh, table, batch.raw[i], u + lane + i * kSimd, -begin,
+                          g.lane % kTableCopies, acc);
+    batch = coming;
   }
 }
 
-// As MatVec, with `tiles` tiles after one another in a group: inputs are rounded once for all that
-// see the same ones.
+// As MatVec, with a stretch of tiles in a group: inputs are rounded once for all that see the same
+// ones.
 template <class C, int N, int R>
 struct DotVec {
   k_value int kThreads = kDotThreads, kResident = 2, kRows = N,
@@ -145,60 +173,65 @@ struct DotVec {
   int n_groups, n;
   int add;
   k_device const float* x;
-  int tiles;
+  int n_stretches;
 
-  // One tile of a matrix. `held` names the inputs in shared memory: rows and part.
-  k_call void one_tile(k_private const Group& g, k_shared Shared* sh, k_private const Matrix& m,
-                       k_device float* y, int tile, int c0, k_private int64_t* held) k_const {
-    const int64_t per_group = m.n_out / n_groups, stride = m.n_in * n_groups;
-    const int across = int((per_group + kOutputs - 1) / kOutputs), part = tile / across;
+  // A simd's rows of a tile.
+  struct Tile {
+    Planes rows[R];
+    int64_t first, count, n_out;  // outputs; those of the part of the matrix; of the matrix
+    int n_in, part, c0;           // c0: first of the rows of x
+    k_device float* y;
+  };
+
+  static k_fn_member int outputs(int64_t, int64_t) { return kOutputs; }
+
+  k_call void find(k_private const Group& g, int at, k_private Tile& t) k_const {
+    const int all = list.all_tiles();
+    Matrix w;
+    const int tile = list.find(at % all, &w);
+    const int64_t per_part = w.n_out / n_groups;
+    const int across = int((per_part + kOutputs - 1) / kOutputs);
+    t.part = tile / across;
     const int64_t o = int64_t(tile % across) * kOutputs + g.simd * R;
-    const int count = min_int(N, n - c0);
-    Matrix w[R];
-    int64_t row[R];
-    float acc[R][N];
-    k_unroll for (int r = 0; r < R; r++) {
-      w[r] = m;
-      row[r] = part * per_group + (o + r < per_group ? o + r : per_group - 1);
-      k_unroll for (int c = 0; c < N; c++) acc[r][c] = 0;
-    }
-    const int64_t inputs = int64_t(c0) * n_groups + part;
-    const bool whole = m.n_in <= Shared::kColumns;
-    for (int k0 = 0; k0 < int(m.n_in); k0 += Shared::kColumns) {
-      const int columns = min_int(Shared::kColumns, int(m.n_in) - k0);
-      if (!whole || *held != inputs)
-        dot_inputs<N>(g, sh, x + c0 * stride + part * m.n_in, stride, count, k0, columns);
-      dot_rows<C, R, N>(g, sh, &sh->table, w, row, k0, columns, acc);
-    }
-    *held = inputs;
-    k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
-      const float sum = g.simd_sum(acc[r][c]);
-      if (c >= count || o + r >= per_group || g.lane != 0) continue;
-      k_device float* out = y + (c0 + c) * m.n_out + row[r];
-      *out = add ? *out + sum : sum;
-    }
-  }
-
-  k_call void ahead(k_private const Group& g) k_const {
-    const int end = min_int((int(g.group) + 1) * tiles, list.all_tiles());
-    for (int at = int(g.group) * tiles; at < end; at++) {
-      Matrix w;
-      const int tile = list.find(at, &w);
-      const int64_t per_group = w.n_out / n_groups, across = (per_group + kOutputs - 1) / kOutputs;
-      const int64_t o = tile % across * kOutputs, rest = per_group - o;
-      prefetch_rows<C>(g, w, tile / across * per_group + o, rest < kOutputs ? rest : kOutputs);
-    }
+    k_unroll for (int r = 0; r < R; r++) t.rows[r] =
+        planes_of<C>(w, t.part * per_part + min_long(o + r, per_part - 1));
+    t.first = t.part * per_part + o;
+    t.count = per_part - o;
+    t.n_out = w.n_out;
+    t.n_in = int(w.n_in);
+    t.c0 = at / all * N;
+    t.y = list.output(at % all);
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
+    const int64_t all = int64_t(list.all_tiles()) * ((n + N - 1) / N);
+    const int begin = int(all * g.group / n_stretches),
+              end = int(all * (g.group + 1) / n_stretches);
+    Tile t, next;
+    find(g, begin, t);
+    DotBatch<C, R> batch;
+    batch.load(t.rows, int(g.lane), t.n_in / C::kUnit);
     load_table(g, &sh->table);
-    const int all = list.all_tiles();
-    const int end = min_int((int(g.group) + 1) * tiles, all * ((n + N - 1) / N));
-    int64_t held = -1;
-    for (int at = int(g.group) * tiles; at < end; at++) {
-      Matrix w;
-      const int tile = list.find(at % all, &w);
-      one_tile(g, sh, w, list.output(at % all), tile, at / all * N, &held);
+    int held_part = -1, held_c0 = -1;
+    for (int at = begin; at < end; at++) {
+      find(g, min_int(at + 1, end - 1), next);
+      const bool held = t.n_in <= Shared::kColumns && held_part == t.part && held_c0 == t.c0;
+      const int64_t stride = int64_t(t.n_in) * n_groups;
+      const int count = min_int(N, n - t.c0);
+      float acc[R][N];
+      k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) acc[r][c] = 0;
+      dot_rows<C, R, N>(g, sh, &sh->table, batch, t.rows, next.rows, at + 1 < end, t.n_in,
+                        held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in, stride,
+                        count, acc);
+      k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
+        const float sum = g.simd_sum(acc[r][c]);
+        if (c >= count || r >= t.count || g.lane != 0) continue;
+        k_device float* out = t.y + (t.c0 + c) * t.n_out + t.first + r;
+        *out = add ? *out + sum : sum;
+      }
+      held_part = t.part;
+      held_c0 = t.c0;
+      t = next;
     }
   }
 };

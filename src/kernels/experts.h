@@ -40,10 +40,11 @@ struct ExpertHidden {
     const int e = ids ? ids[pair] : 0;
     const float weight = ids ? weights[pair] : 1.0f;
     const Matrix a = expert_of(w1, e), b = expert_of(w3, e);
-    const Matrix m[4] = {a, a, b, b};
-    const int64_t row[4] = {j, j1, j, j1};
+    const Planes rows[4] = {planes_of<C>(a, j), planes_of<C>(a, j1), planes_of<C>(b, j),
+                            planes_of<C>(b, j1)};
     float acc[4][1] = {{0}, {0}, {0}, {0}};
-    accumulate<C, 4, 1>(g, &sh->table, m, row, x + pair / k * w1.n_in, 0, 1, acc);
+    accumulate<C, 4, 1>(&sh->table, rows, int(w1.n_in) / C::kUnit, int(g.lane), kSimd,
+                        x + pair / k * w1.n_in, 0, 1, acc);
     float sum[4];
     for (int i = 0; i < 4; i++) sum[i] = g.simd_sum(acc[i][0]);
     if (g.lane == 0) {
@@ -71,12 +72,12 @@ struct ExpertDown {
     const int tiles = int((w2.n_out + kOutputs - 1) / kOutputs), r = int(g.group) / tiles;
     const int64_t o = int64_t(int(g.group) % tiles) * kOutputs + g.simd;
     if (o >= w2.n_out) return;
-    const int64_t row[1] = {o};
     float acc[1][1] = {{0}};
     for (int i = 0; i < k; i++) {
       const int pair = r * k + i;
-      const Matrix m[1] = {expert_of(w2, ids[pair])};
-      accumulate<C, 1, 1>(g, &sh->table, m, row, hidden + pair * w2.n_in, 0, 1, acc);
+      const Planes row[1] = {planes_of<C>(expert_of(w2, ids[pair]), o)};
+      accumulate<C, 1, 1>(&sh->table, row, int(w2.n_in) / C::kUnit, int(g.lane), kSimd,
+                          hidden + pair * w2.n_in, 0, 1, acc);
     }
     const float sum = g.simd_sum(acc[0][0]);
     if (g.lane == 0) y[r * w2.n_out + o] = sum;

@@ -59,21 +59,22 @@ k_fn float sinkhorn(k_private const Group& g, k_private const HcView& p, float v
   return v;
 }
 
-k_fn float pre_gate(k_private const HcView& p, float inverse_rms, float mix, int h) {
-  return sigmoid(mix * inverse_rms * p.scale[0] + p.base[h]) + p.hc_eps;
+k_fn float pre_gate(float eps, float mix, float base, float scale) {
+  return sigmoid(mix * scale + base) + eps;
 }
 
-// Gates of one row, by one simd: mixes -> mixes, in place; may be device or shared memory.
-template <class P>
-k_fn void make_gates(k_private const Group& g, k_private const HcView& p, float inverse_rms, P m) {
+// Gates of one row, by one simd: mixes -> mixes, in place; all of them device or shared memory.
+template <class M, class P>
+k_fn void make_gates(k_private const Group& g, k_private const HcView& p, P base, P scale,
+                     float inverse_rms, M m) {
   const int H = p.n_hc, lane = int(g.lane);
-  if (lane < H) m[lane] = pre_gate(p, inverse_rms, m[lane], lane);
+  if (lane < H) m[lane] = pre_gate(p.hc_eps, m[lane] * inverse_rms, base[lane], scale[0]);
   if (p.n_mixes == H) return;
   if (lane >= H && lane < 2 * H)
-    m[lane] = 2.0f * sigmoid(m[lane] * inverse_rms * p.scale[1] + p.base[lane]);
+    m[lane] = 2.0f * sigmoid(m[lane] * inverse_rms * scale[1] + base[lane]);
   const int at = 2 * H + lane;
   const bool mine = lane < H * H;
-  const float v = sinkhorn(g, p, mine ? m[at] * inverse_rms * p.scale[2] + p.base[at] : 0.0f);
+  const float v = sinkhorn(g, p, mine ? m[at] * inverse_rms * scale[2] + base[at] : 0.0f);
   if (mine) m[at] = v;
 }
 
@@ -90,7 +91,7 @@ struct HcGates {
     float squares = 0;
     for (int64_t i = g.index; i < n; i += kThreads) squares = k_mad(x[i], x[i], squares);
     const float scale = 1.0f / k_sqrt(group_sum(g, sh->part, squares) / float(n) + p.rms_eps);
-    if (g.simd == 0) make_gates(g, p, scale, mixes + int64_t(g.group) * p.n_mixes);
+    if (g.simd == 0) make_gates(g, p, p.base, p.scale, scale, mixes + int64_t(g.group) * p.n_mixes);
   }
 };
 
@@ -172,18 +173,6 @@ struct HcMix {
   k_device float* X;
   k_device float* partial;
 
-  // A slice's part of every row of fn.
-  k_call void ahead(k_private const Group& g) k_const {
-    const int row_bytes = C::kPlane0 / C::kBlock * kColumns,
-              begin = int(g.group) % slices * kColumns;
-    for (int i = int(g.index); i < int(fn.n_out) * n_hc; i += kThreads) {
-      k_device const uint8_t* at =
-          fn.data +
-          (int64_t(i / n_hc) * fn.n_in + int64_t(i % n_hc) * d + begin) * C::kPlane0 / C::kBlock;
-      prefetch_range(at, row_bytes, 0, 1);
-    }
-  }
-
   k_call void load_streams(k_private const Group& g, k_shared Shared* sh, int r0, int n_rows,
                            int begin, int count) k_const {
     for (int at = int(g.index); at < n_rows * kColumns; at += kThreads) {
@@ -227,7 +216,8 @@ struct HcMix {
         if (o > n_mixes) continue;
         Run run;
         typename C::Raw raw;
-        C::load(fn, o < n_mixes ? o : 0, (int(d) * h + begin + column) / C::kUnit, raw);
+        C::load(planes_of<C>(fn, o < n_mixes ? o : 0), (int(d) * h + begin + column) / C::kUnit,
+                raw);
         C::run(raw, 0, &sh->table, run);
         k_unroll for (int row = 0; row < kRows; row++) k_unroll for (int i = 0; i < C::kRun; i++)
             sum[e][row] = k_mad(o < n_mixes ? run.q[i] : v[row][i], v[row][i], sum[e][row]);
@@ -254,7 +244,7 @@ struct HcFinish {
               kMaxWidth = 4 * kHeld * kWorkers;
   struct Shared {
     float part[32];
-    float sums[64], mixes[64];
+    float sums[64], mixes[64], base[64], scale[3];
   };
   HcView p;
   int slices;
@@ -275,6 +265,17 @@ struct HcFinish {
       const Word4 four = k_load4(streams + h * d + column);
       k_unroll for (int j = 0; j < 4; j++) held[i][h].v[j] = four.v[j];
     }
+    // What comes from far is asked for at once: the norm, too.
+    Word4 weight[kHeld];
+    k_unroll for (int i = 0; i < kHeld; i++) {
+      const int column = 4 * (i * kWorkers + int(g.index));
+      const Word4 four = k_load4(norm + (column < d && works ? column : 0));
+      k_unroll for (int j = 0; j < 4; j++) weight[i].v[j] = four.v[j];
+    }
+    if (!works) {
+      for (int o = int(g.lane); o < n; o += kSimd) sh->base[o] = p.base[o];
+      if (g.lane < (n == p.n_hc ? 1u : 3u)) sh->scale[g.lane] = p.scale[g.lane];
+    }
     k_device const float* in = partial + int64_t(r) * slices * (n + 1);
     for (int o = int(g.simd); o <= n; o += kThreads / kSimd) {
       float sum = 0;
@@ -288,12 +289,13 @@ struct HcFinish {
     if (!works) {
       for (int o = int(g.lane); o < n; o += kSimd) sh->mixes[o] = sh->sums[o];
       g.simd_barrier();
-      make_gates(g, p, inverse_rms, &sh->mixes[0]);
+      make_gates(g, p, &sh->base[0], &sh->scale[0], inverse_rms, &sh->mixes[0]);
       g.simd_barrier();
       for (int o = int(g.lane); o < n; o += kSimd) gates[int64_t(r) * n + o] = sh->mixes[o];
     } else {
       const int lane = min_int(int(g.lane), p.n_hc - 1);
-      const float mine = pre_gate(p, inverse_rms, sh->sums[lane], lane);
+      const float mine =
+          pre_gate(p.hc_eps, sh->sums[lane] * inverse_rms, sh->base[lane], sh->scale[0]);
       float pre[kMaxStreams];
       k_unroll for (int h = 0; h < kMaxStreams; h++) pre[h] = g.simd_shuffle(mine, unsigned(h));
       k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int j = 0; j < 4; j++) {
@@ -309,7 +311,7 @@ struct HcFinish {
       const int column = 4 * (i * kWorkers + int(g.index));
       if (column >= d || !works) continue;
       k_unroll for (int j = 0; j < 4; j++) x[int64_t(r) * d + column + j] =
-          value[i][j] * scale * norm[column + j];
+          value[i][j] * scale * k_float(weight[i].v[j]);
     }
   }
 };

@@ -55,19 +55,19 @@ struct Ahead {
   k_value int kUnits = kWords <= 4 ? 8 : kWords <= 10 ? 4 : kWords <= 20 ? 2 : 1;
 };
 
-// This lane's units of the rows.
+// This lane's units of the rows, where the lanes of several simds share them: units first,
+// first + step ..
 template <class C, int R, int N>
-k_fn void accumulate(k_private const Group& g, k_shared const typename C::Table* table,
-                     k_private const Matrix* w, k_private const int64_t* row,
-                     k_device const float* x, int64_t x_stride, int n,
-                     k_private float (&acc)[R][N]) {
-  const int kUnits = Ahead<C, R>::kUnits, units = int(w[0].n_in) / C::kUnit;
-  for (int u = int(g.lane); u < units; u += kUnits * kSimd) {
+k_fn void accumulate(k_shared const typename C::Table* table, k_private const Planes (&rows)[R],
+                     int units, int first, int step, k_device const float* x, int64_t x_stride,
+                     int n, k_private float (&acc)[R][N]) {
+  const int kUnits = Ahead<C, R>::kUnits;
+  for (int u = first; u < units; u += kUnits * step) {
     typename C::Raw raw[kUnits][R];
-    k_unroll for (int i = 0; i < kUnits; i++) if (u + i * kSimd < units)
-        k_unroll for (int r = 0; r < R; r++) C::load(w[r], row[r], u + i * kSimd, raw[i][r]);
-    k_unroll for (int i = 0; i < kUnits; i++) if (u + i * kSimd < units)
-        multiply_unit<C, R, N>(table, raw[i], u + i * kSimd, x, x_stride, n, acc);
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + i * step < units)
+        k_unroll for (int r = 0; r < R; r++) C::load(rows[r], u + i * step, raw[i][r]);
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + i * step < units)
+        multiply_unit<C, R, N>(table, raw[i], u + i * step, x, x_stride, n, acc);
   }
 }
 
@@ -114,21 +114,20 @@ struct ProductList {
 // n_groups equal parts, of which part i sees inputs [i * n_in, (i + 1) * n_in) of x.
 template <class C, int kCols>
 struct MatVec {
-  k_value int kThreads = 256, kRows = kCols, kOutputs = 8;  // of a group: one output per simd
+  k_value int kThreads = 256, kSimds = 8, kRows = kCols;
+  k_value int kFewOutputs = 512;  // of a matrix: then a group's simds share a long row
   struct Shared {
     typename C::Table table;
+    float part[kSimds * kCols];
   };
   ProductList list;
   int n_groups, n;          // n rows of x
   int add;                  // y += instead of y =
   k_device const float* x;  // [n][n_groups * n_in]
 
-  k_call void ahead(k_private const Group& g) k_const {
-    Matrix w;
-    const int tile = list.find(int(g.group) % list.all_tiles(), &w);
-    const int64_t per_group = w.n_out / n_groups, tiles = (per_group + kOutputs - 1) / kOutputs;
-    const int64_t row = tile / tiles * per_group + tile % tiles * kOutputs, rest = w.n_out - row;
-    prefetch_rows<C>(g, w, row, rest < kOutputs ? rest : kOutputs);
+  // Of a tile, in a part of a matrix.
+  static k_fn_member int outputs(int64_t n_in, int64_t n_out) {
+    return n_out <= kFewOutputs && n_in / C::kUnit >= kThreads ? 1 : int(kSimds);
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
@@ -138,22 +137,34 @@ struct MatVec {
     const int tile = list.find(int(g.group) % all, &w);
     k_device float* y = list.output(int(g.group) % all);
     const int64_t per_group = w.n_out / n_groups;
-    const int tiles = int((per_group + kOutputs - 1) / kOutputs), part = tile / tiles;
-    const int64_t o = int64_t(tile % tiles) * kOutputs + g.simd;
-    if (o >= per_group) return;
-    const int64_t row[1] = {part * per_group + o};
-    const Matrix m[1] = {w};
+    const int outputs_each = outputs(w.n_in, per_group);
+    const int tiles = int((per_group + outputs_each - 1) / outputs_each), part = tile / tiles;
+    const int64_t first = int64_t(tile % tiles) * outputs_each;
+    const bool shared = outputs_each == 1;
+    const int64_t o = shared ? first : min_long(first + g.simd, per_group - 1);
+    const Planes row[1] = {planes_of<C>(w, part * per_group + o)};
     const int64_t stride = w.n_in * n_groups;
     float acc[1][kCols];
     for (int c = 0; c < kCols; c++) acc[0][c] = 0;
     const int count = min_int(kCols, n - c0);
-    accumulate<C, 1, kCols>(g, &sh->table, m, row, x + c0 * stride + part * w.n_in, stride, count,
-                            acc);
-    for (int c = 0; c < kCols; c++) {
-      const float sum = g.simd_sum(acc[0][c]);
-      if (c >= count || g.lane != 0) continue;
-      k_device float* out = y + (c0 + c) * w.n_out + row[0];
-      *out = add ? *out + sum : sum;
+    accumulate<C, 1, kCols>(&sh->table, row, int(w.n_in) / C::kUnit,
+                            shared ? int(g.index) : int(g.lane), shared ? kThreads : kSimd,
+                            x + c0 * stride + part * w.n_in, stride, count, acc);
+    float sum[kCols];
+    for (int c = 0; c < kCols; c++) sum[c] = g.simd_sum(acc[0][c]);
+    if (shared) {
+      for (int c = 0; c < kCols; c++)
+        if (g.lane == 0) sh->part[g.simd * kCols + c] = sum[c];
+      g.barrier();
+      for (int c = 0; c < kCols; c++) {
+        sum[c] = 0;
+        for (int i = 0; i < kSimds; i++) sum[c] += sh->part[i * kCols + c];
+      }
+    }
+    if (g.lane != 0 || (shared ? g.simd > 0 : first + g.simd >= per_group)) return;
+    for (int c = 0; c < count; c++) {
+      k_device float* out = y + (c0 + c) * w.n_out + part * per_group + o;
+      *out = add ? *out + sum[c] : sum[c];
     }
   }
 };
@@ -173,9 +184,10 @@ struct Embed {
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     load_table(g, &sh->table);
     const int r = int(g.group), units = int(table.n_in) / C::kUnit;
+    const Planes row = planes_of<C>(table, b.token[r]);
     for (int u = int(g.index); u < units; u += int(g.size)) {
       typename C::Raw raw;
-      C::load(table, b.token[r], u, raw);
+      C::load(row, u, raw);
       for (int s = 0; s < C::kRuns; s++) {
         Run run;
         C::run(raw, s, &sh->table, run);
@@ -204,9 +216,10 @@ struct AddApe {
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     load_table(g, &sh->table);
     const int r = int(g.group), units = int(ape.n_in) / C::kUnit;
+    const Planes row = planes_of<C>(ape, b.position[r] % ratio);
     for (int u = int(g.index); u < units; u += int(g.size)) {
       typename C::Raw raw;
-      C::load(ape, b.position[r] % ratio, u, raw);
+      C::load(row, u, raw);
       for (int p = 0; p < C::kRuns; p++) {
         Run run;
         C::run(raw, p, &sh->table, run);

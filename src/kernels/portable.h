@@ -41,9 +41,6 @@
 //              n); FragRows: a value for every row of a FragC; load_rows, add_relu,
 //              store_column_sums
 //
-// A kernel may have a member ahead(g), which asks for weights before the launch in front is done:
-// it must not read what another kernel writes.
-//
 // No lambdas, recursion, virtuals, doubles or function pointers: MSL has none of them. Expressions
 // are never contracted; k_mad says where a fused multiply-add is welcome. Reductions run in a fixed
 // order, so a row's result does not depend on what else is in the launch. A simd is 32 threads.
@@ -77,6 +74,7 @@ k_fn float group_sum(k_private const Group& g, k_shared float* part, float x) {
 
 k_fn int min_int(int a, int b) { return a < b ? a : b; }
 k_fn int max_int(int a, int b) { return a > b ? a : b; }
+k_fn int64_t min_long(int64_t a, int64_t b) { return a < b ? a : b; }
 k_fn float min_float(float a, float b) { return b < a ? b : a; }
 k_fn float max_float(float a, float b) { return a < b ? b : a; }
 k_fn uint32_t max_uint(uint32_t a, uint32_t b) { return a < b ? b : a; }

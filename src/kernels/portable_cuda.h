@@ -17,20 +17,6 @@
 #define k_value static constexpr
 #define k_unroll _Pragma("unroll")
 
-// From 9.0 on a kernel may be started before the one in front of it is done (cuda_queue.cc): it
-// lets its own successor start, asks for its weights, then waits for all results of its
-// predecessor.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-#define K_IN_TURN()                                    \
-  do {                                                 \
-    asm volatile("griddepcontrol.launch_dependents;"); \
-    ask_ahead(k, g);                                   \
-    asm volatile("griddepcontrol.wait;" ::: "memory"); \
-  } while (false)
-#else
-#define K_IN_TURN()
-#endif
-
 // Stands in namespace narwhal::kernels; extern "C" keeps the name plain. The launch gives the
 // shared memory: more than 48 KiB cannot be declared. A kernel with kResident leaves registers for
 // so many groups on a multiprocessor.
@@ -39,7 +25,6 @@
       nw_##name(const __grid_constant__ __VA_ARGS__ k) {                                       \
     extern __shared__ __align__(16) unsigned char nw_shared[];                                 \
     const Group g{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5};   \
-    K_IN_TURN();                                                                               \
     k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                          \
   }
 
@@ -247,11 +232,6 @@ struct Group {
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
   }
 };
-
-template <class K>
-k_fn void ask_ahead(const K& kernel, const Group& g) {
-  if constexpr (requires { kernel.ahead(g); }) kernel.ahead(g);
-}
 
 }  // namespace kernels
 }  // namespace narwhal

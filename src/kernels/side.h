@@ -18,13 +18,6 @@ struct Side {
   B b;
   int n_a;
 
-  k_call void ahead(k_private const Group& g) k_const {
-    Group of = g;
-    if (int(g.group) < n_a) return ask_ahead(a, of);
-    of.group -= unsigned(n_a);
-    ask_ahead(b, of);
-  }
-
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     Group of = g;
     if (int(g.group) < n_a) return a(of, &sh->a);

@@ -200,6 +200,8 @@ struct MatTile {
   int add;  // y += instead of y =
   k_device const uint16_t* x;
 
+  static k_fn_member int outputs(int64_t, int64_t) { return kTileOutputs; }
+
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     load_table(g, &sh->table);
     const int all = list.all_tiles(), token0 = int(g.group) / all * T;

@@ -137,7 +137,17 @@ struct GatherRows {
   }
 };
 
-// Rows of this step into their ring, unless a later row of the step takes the same entry.
+// Row r of this step into its ring, unless a later row of the step takes the same entry; by the
+// whole group.
+k_fn void store_in_ring(k_private const Group& g, k_private const Rows& b,
+                        k_private const RingView& ring, k_device const uint8_t* src, int r) {
+  const int later = r + ring.capacity;
+  if (later < b.n && b.first_row[later] == b.first_row[r]) return;
+  k_device uint8_t* to = ring_at(ring, b.slot[r], b.position[r]);
+  k_device const uint8_t* from = src + int64_t(r) * ring.row_bytes;
+  for (int i = int(g.index); i < ring.row_bytes; i += int(g.size)) to[i] = from[i];
+}
+
 struct RingStore {
   k_value int kThreads = 256;
   typedef NoShared Shared;
@@ -146,30 +156,23 @@ struct RingStore {
   k_device const uint8_t* src;
 
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
-    one_row(g, int(g.group));
-  }
-
-  k_call void one_row(k_private const Group& g, int r) k_const {
-    const int later = r + ring.capacity;
-    if (later < b.n && b.first_row[later] == b.first_row[r]) return;
-    k_device uint8_t* to = ring_at(ring, b.slot[r], b.position[r]);
-    k_device const uint8_t* from = src + int64_t(r) * ring.row_bytes;
-    for (int i = int(g.index); i < ring.row_bytes; i += kThreads) to[i] = from[i];
+    store_in_ring(g, b, ring, src, int(g.group));
   }
 };
 
 // Asks for weights that kernels after this one read; changes nothing.
 struct Prefetch {
-  k_value int kThreads = 32, kMost = 8;
+  k_value int kThreads = 32, kMost = 8, kPiece = 1024;
   typedef NoShared Shared;
   k_device const uint8_t* data[kMost];
-  int64_t n_bytes[kMost];
+  int64_t n_bytes[kMost];  // multiples of 16
   int n, n_groups;
 
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
     for (int i = 0; i < n; i++)
-      prefetch_range(data[i], n_bytes[i], int(g.group) * kThreads + int(g.index),
-                     n_groups * kThreads);
+      for (int64_t at = int64_t(g.group * g.size + g.index) * kPiece; at < n_bytes[i];
+           at += int64_t(n_groups) * kThreads * kPiece)
+        k_prefetch(data[i] + at, n_bytes[i] - at < kPiece ? int(n_bytes[i] - at) : int(kPiece));
   }
 };
 

@@ -10,11 +10,11 @@
 //   IQ2_XXS   qs [blocks][64] | d [blocks]                        2 groups        4 runs of 16
 //   MXFP4     qs [blocks][16] | e [blocks]                        1 block         2 runs of 16
 //
-// A codec reads a unit into registers (load), then gives run s of it as small integers or plain
-// values q with x = scale * q - minus (run), and the first column of that run (column). Where
-// kScaled, the integers also come as packed bytes (codes), for products of integers; kTwist spreads
-// the runs of neighbouring units over the banks of shared memory (kernels/dot.h).
-// The `Odd` codecs read value by value and take any width.
+// A codec reads a unit of a row (planes_of) into registers (load), then gives run s of it as small
+// integers or plain values q with x = scale * q - minus (run), and the first column of that run
+// (column). Where kScaled, the integers also come as packed bytes (codes), for products of
+// integers; kTwist spreads the runs of neighbouring units over the banks of shared memory
+// (kernels/dot.h). The `Odd` codecs read value by value and take any width.
 #pragma once
 
 #include "kernels/codes.h"
@@ -28,6 +28,19 @@ struct Matrix {
   int64_t n_in, n_out;
   int64_t expert_stride;  // bytes; 0 where there is one matrix
 };
+
+// Where the planes of one row begin.
+struct Planes {
+  k_device const uint8_t *a, *b, *c;
+};
+
+template <class C>
+k_fn Planes planes_of(k_private const Matrix& w, int64_t row) {
+  const int64_t blocks = w.n_in / C::kBlock, before = row * blocks, all = blocks * w.n_out;
+  k_device const uint8_t* second = w.data + all * C::kPlane0;
+  return {w.data + before * C::kPlane0, second + before * C::kPlane1,
+          second + all * C::kPlane1 + before * C::kPlane2};
+}
 
 struct Run {
   float q[16];
@@ -65,8 +78,8 @@ struct CodecF32 {
   k_value int kBlock = 4, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef Word4 Raw;
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    load_words(w.data + (row * w.n_in + u * 4) * 4, raw.v);
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.v);
   }
   static k_fn_member int column(int u, int) { return u * 4; }
   static k_fn_member void run(k_private const Raw& raw, int, k_shared const Table*,
@@ -93,8 +106,8 @@ struct CodecHalf {
   k_value int kBlock = 8, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef Word4 Raw;
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    load_words(w.data + (row * w.n_in + u * 8) * 2, raw.v);
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.v);
   }
   static k_fn_member int column(int u, int) { return u * 8; }
   static k_fn_member void run(k_private const Raw& raw, int, k_shared const Table*,
@@ -118,12 +131,11 @@ struct CodecOdd {
   k_value int kBlock = 1, kPlane0 = kType == 0 ? 4 : 2, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef float Raw;
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    const int64_t i = row * w.n_in + u;
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
     if (kType == 0) {
-      raw = reinterpret_cast<k_device const float*>(w.data)[i];
+      raw = reinterpret_cast<k_device const float*>(w.a)[u];
     } else {
-      const uint16_t h = reinterpret_cast<k_device const uint16_t*>(w.data)[i];
+      const uint16_t h = reinterpret_cast<k_device const uint16_t*>(w.a)[u];
       raw = kType == 1 ? k_f16_to_f32(h) : bf16_to_f32(h);
     }
   }
@@ -141,16 +153,16 @@ typedef CodecOdd<2> CodecBF16Odd;
 
 struct CodecQ8_0 {
   k_value int kUnit = 16, kRuns = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 32, kPlane0 = 32, kPlane1 = 2, kPlane2 = 0;  // columns; bytes
+  k_value int kBlock = 32, kPlane0 = 32, kPlane1 = 2,
+              kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4];
     uint32_t d;
   };
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    const int64_t unit = row * (w.n_in / 16) + u;
-    load_words(w.data + unit * 16, raw.q);
-    raw.d = load_u16(w.data + w.n_in * w.n_out + (unit >> 1) * 2);
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.q);
+    raw.d = load_u16(w.b + (u & ~1));
   }
   static k_fn_member int column(int u, int) { return u * 16; }
   static k_fn_member void codes(k_private const Raw& raw, int, k_shared const Table*, unsigned,
@@ -167,17 +179,17 @@ struct CodecQ8_0 {
 
 struct CodecQ4_K {
   k_value int kUnit = 32, kRuns = 2, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
-  k_value int kBlock = 256, kPlane0 = 128, kPlane1 = 16, kPlane2 = 0;  // columns; bytes
+  k_value int kBlock = 256, kPlane0 = 128, kPlane1 = 16,
+              kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4], head[4];
     int pair;  // sub-blocks 2 * pair and 2 * pair + 1
   };
   // Unit 2p + h of a block: bytes 16h.. of its 32-byte piece p.
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    const int64_t blocks = w.n_in / 256 * w.n_out, block = row * (w.n_in / 256) + u / 8;
-    load_words(w.data + block * 128 + u % 8 * 16, raw.q);
-    load_words(w.data + blocks * 128 + block * 16, raw.head);
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.q);
+    load_words(w.b + u / 8 * 16, raw.head);
     raw.pair = u % 8 / 2;
   }
   static k_fn_member int column(int u, int s) {
@@ -203,7 +215,8 @@ struct CodecQ4_K {
 
 struct CodecQ2_K {
   k_value int kUnit = 64, kRuns = 4, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
-  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 16, kPlane2 = 4;  // columns; bytes
+  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 16,
+              kPlane2 = 4;  // columns; bytes of a block in each
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4], s[4];
@@ -211,11 +224,10 @@ struct CodecQ2_K {
     int first;  // sub-block of run 0; run k is 2k further
   };
   // Unit 2a + h of a block: bytes 16h.. of its half a.
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    const int64_t blocks = w.n_in / 256 * w.n_out, block = row * (w.n_in / 256) + u / 4;
-    load_words(w.data + block * 64 + u % 4 * 16, raw.q);
-    load_words(w.data + blocks * 64 + block * 16, raw.s);
-    raw.d = load_u32(w.data + blocks * 80 + block * 4);
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.q);
+    load_words(w.b + u / 4 * 16, raw.s);
+    raw.d = load_u32(w.c + u / 4 * 4);
     raw.first = u % 4 / 2 * 8 + u % 2;
   }
   static k_fn_member int column(int u, int s) {
@@ -240,7 +252,8 @@ struct CodecQ2_K {
 
 struct CodecIQ2_XXS {
   k_value int kUnit = 64, kRuns = 4, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 2, kPlane2 = 0;  // columns; bytes
+  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 2,
+              kPlane2 = 0;  // columns; bytes of a block in each
   // Selectors of k_permute: a nibble chooses one of the levels 8, 25, 43 or, with bit 2, its
   // negative. An index gives the levels of eight weights, seven bits their signs: the eighth sign
   // makes their number even. Of every entry there are copies side by side: lanes that use different
@@ -254,10 +267,9 @@ struct CodecIQ2_XXS {
     uint32_t q[4];
     uint32_t d;
   };
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    const int64_t blocks = w.n_in / 256 * w.n_out, block = row * (w.n_in / 256) + u / 4;
-    load_words(w.data + block * 64 + u % 4 * 16, raw.q);
-    raw.d = load_u16(w.data + blocks * 64 + block * 2);
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.q);
+    raw.d = load_u16(w.b + u / 4 * 2);
   }
   static k_fn_member int column(int u, int s) { return u * 64 + s * 16; }
   static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table* table,
@@ -282,16 +294,16 @@ struct CodecIQ2_XXS {
 
 struct CodecMXFP4 {
   k_value int kUnit = 32, kRuns = 2, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 32, kPlane0 = 16, kPlane1 = 1, kPlane2 = 0;  // columns; bytes
+  k_value int kBlock = 32, kPlane0 = 16, kPlane1 = 1,
+              kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table;
   struct Raw {
     uint32_t q[4];
     uint32_t e;
   };
-  static k_fn_member void load(k_private const Matrix& w, int64_t row, int u, k_private Raw& raw) {
-    const int64_t block = row * (w.n_in / 32) + u;
-    load_words(w.data + block * 16, raw.q);
-    raw.e = w.data[w.n_in / 32 * w.n_out * 16 + block];
+  static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
+    load_words(w.a + u * 16, raw.q);
+    raw.e = w.b[u];
   }
   static k_fn_member int column(int u, int s) { return u * 32 + s * 16; }
   // Twice the value of E2M1 is an integer: 0, 1, 2, 3, 4, 6, 8, 12.
@@ -313,36 +325,6 @@ struct CodecMXFP4 {
     run_of<CodecMXFP4>(raw, s, table, out);
   }
 };
-
-// Asks for memory from `begin` on, in pieces by n_threads threads.
-k_fn void prefetch_range(k_device const uint8_t* begin, int64_t n_bytes, int thread,
-                         int n_threads) {
-  const int kPiece = 1024;
-  const int64_t before = int64_t(reinterpret_cast<uintptr_t>(begin) & 15u);
-  begin -= before;
-  n_bytes = (n_bytes + before) / 16 * 16;
-  for (int64_t at = int64_t(thread) * kPiece; at < n_bytes; at += int64_t(n_threads) * kPiece)
-    k_prefetch(begin + at, n_bytes - at < kPiece ? int(n_bytes - at) : kPiece);
-}
-
-// Asks for the first kPrefetchBytes of rows [first, first + count) of a matrix, which the group
-// will read soon. Two hundred groups then ask for a part of the cache, not for more than it holds.
-k_value int64_t kPrefetchBytes = 32 << 10;
-
-template <class C>
-k_fn void prefetch_rows(k_private const Group& g, k_private const Matrix& w, int64_t first,
-                        int64_t count) {
-  const int64_t row_blocks = w.n_in / C::kBlock, all_blocks = row_blocks * w.n_out;
-  const int widths[3] = {C::kPlane0, C::kPlane1, C::kPlane2};
-  k_device const uint8_t* plane = w.data;
-  k_unroll for (int p = 0; p < 3; p++) {
-    k_device const uint8_t* begin = plane + first * row_blocks * widths[p];
-    const int64_t most = kPrefetchBytes * widths[p] / C::kPlane0,
-                  all = count * row_blocks * widths[p];
-    prefetch_range(begin, all < most ? all : most, int(g.index), int(g.size));
-    plane += all_blocks * widths[p];
-  }
-}
 
 // Brings a codec's table into shared memory; ends with a barrier where there is one.
 k_fn void load_table(k_private const Group&, k_shared NoTable*) {}

@@ -59,11 +59,6 @@ Status Stream::open() {
     if (e == cudaSuccess) e = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (e == cudaSuccess)
     e = cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
-#if !defined(NARWHAL_HIP)
-  int major = 0;
-  if (e == cudaSuccess) e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  can_overlap_ = major >= 9;
-#endif
   if (e == cudaSuccess)
     e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes,
                       cudaHostAllocDefault);
@@ -90,25 +85,16 @@ void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_gro
   void* arguments[] = {const_cast<void*>(kernel)};
   const kernels::KernelHandle& handle = kernel_of(static_cast<int>(id));
   const dim3 grid(static_cast<unsigned>(n_groups)), block(static_cast<unsigned>(n_threads));
-#if defined(NARWHAL_HIP)
   const cudaError_t e =
       cudaLaunchKernel(handle.function, grid, block, arguments, handle.shared_bytes, stream_);
-#else
-  // The next kernel is brought to the multiprocessors while this one ends; it waits for this one's
-  // results at its entry (K_ENTRY).
-  cudaLaunchAttribute overlap;
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  const cudaLaunchConfig_t config{grid,    block,    static_cast<size_t>(handle.shared_bytes),
-                                  stream_, &overlap, can_overlap_ ? 1u : 0u};
-  const cudaError_t e = cudaLaunchKernelExC(&config, handle.function, arguments);
-#endif
   check(e, gpu::kKernelNames[static_cast<int>(id)]);
 }
 
 // A branch of the recording: it begins when what was launched before is done.
 void Stream::launch_aside(gpu::KernelId id, const void* kernel, int64_t n_groups, int n_threads) {
-  if (!can_overlap_) return;
+#if defined(NARWHAL_HIP)
+  return;  // nothing to ask for memory with
+#endif
   check(cudaEventRecord(fork_, stream_), "fork");
   check(cudaStreamWaitEvent(aside_, fork_, 0), "fork");
   void* arguments[] = {const_cast<void*>(kernel)};

@@ -57,7 +57,6 @@ class Stream : public gpu::Queue {
   cudaEvent_t fork_ = nullptr, join_ = nullptr;
   bool forked_ = false;
   int n_multiprocessors_ = 1;
-  bool can_overlap_ = false;     // programmatic dependent launch
   std::byte* pinned_ = nullptr;  // kSlots pieces on their way
   cudaEvent_t free_[kSlots] = {};
   int slot_ = 0;

@@ -57,15 +57,9 @@ bool fits_dot(const Weight& w) { return w.n_in % 32 == 0; }
 // Outputs of a simd, so that every multiprocessor of a large GPU still has several simds.
 int outputs_per_simd(int64_t n_out) { return n_out >= 16384 ? 4 : n_out >= 4096 ? 2 : 1; }
 
-// So that there are about two groups for every multiprocessor.
-int tiles_per_group(const Queue& queue, int64_t n_tiles) {
-  return static_cast<int>(groups(n_tiles, 2 * queue.n_multiprocessors()));
-}
-
-template <class K>
-void run_tiles(Queue& queue, K kernel, int64_t n_tiles) {
-  kernel.tiles = tiles_per_group(queue, n_tiles);
-  queue.run(kernel, groups(n_tiles, kernel.tiles));
+// Two groups for every multiprocessor, or a group for every tile.
+int two_each(const Queue& queue, int64_t n_tiles) {
+  return static_cast<int>(std::min<int64_t>(n_tiles, 2 * queue.n_multiprocessors()));
 }
 
 // Calls f with the codec of a weight that fits tiles and the rows of a tile, which name the kernel;
@@ -118,18 +112,19 @@ const uint16_t* KernelOps::to_halves(int64_t n, const float* x) {
 
 namespace {
 
-// The products of a MatVec, DotVec or MatTile, with tiles of `outputs` outputs; gives the number of
-// tiles. All of one type and width; more than one only in one group.
+// The products of a MatVec, DotVec or MatTile; gives the number of tiles. All of one type and
+// width; more than one only in one group.
 template <class K>
-int64_t fill(K& kernel, std::span<const Product> all, int n_groups, int n, bool add, int outputs) {
+int64_t fill(K& kernel, std::span<const Product> all, int n_groups, int n, bool add) {
   int64_t tiles = 0;
   for (size_t i = 0; i < all.size(); i++) {
     NW_CHECK(all[i].w->n_in == all[0].w->n_in, "inputs of {} and {}", all[i].w->n_in,
              all[0].w->n_in);
     kernel.list.matrices[i] = matrix_of(*all[i].w);
     kernel.list.outputs[i] = all[i].y;
+    const int64_t per_group = all[i].w->n_out / n_groups;
     kernel.list.n_tiles[i] =
-        static_cast<int>(groups(all[i].w->n_out / n_groups, outputs) * n_groups);
+        static_cast<int>(groups(per_group, K::outputs(all[i].w->n_in, per_group)) * n_groups);
     tiles += kernel.list.n_tiles[i];
   }
   kernel.n_groups = n_groups;
@@ -186,11 +181,10 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
   }
   if (n_q8 == 0 || n_f16 == 0 || !fits_dot(*q8[0].w)) return false;
   const auto launch = [&](auto kernel) {
-    const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false, kernel.a.kOutputs);
-    const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false, kernel.b.kOutputs);
+    const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false);
+    const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false);
     kernel.a.x = kernel.b.x = x;
-    kernel.a.tiles = tiles_per_group(queue_, tiles);
-    kernel.n_a = static_cast<int>(groups(tiles, kernel.a.tiles));
+    kernel.n_a = kernel.a.n_stretches = two_each(queue_, tiles);
     queue_.run(kernel, kernel.n_a + n_b);
     return true;
   };
@@ -214,18 +208,17 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
                      tiles * groups(n, queue_.tile_tokens(false)) < queue_.n_multiprocessors();
     return with_tile(first, few, [&]<class C, int T>(Use<C>, std::integral_constant<int, T>) {
       MatTile<C, T> kernel{};
-      fill(kernel, all, n_groups, n, add, kTileOutputs);
+      fill(kernel, all, n_groups, n, add);
       kernel.x = halves;
       queue_.run(kernel, tiles * groups(n, queue_.tile_tokens(few)));
     });
   }
   with_codec(first, [&]<class C>(Use<C>) {
     const auto launch = [&](auto kernel) {
-      const int64_t tiles =
-          fill(kernel, all, n_groups, n, add, kernel.kOutputs) * groups(n, kernel.kRows);
+      const int64_t tiles = fill(kernel, all, n_groups, n, add) * groups(n, kernel.kRows);
       kernel.x = x;
-      if constexpr (requires { kernel.tiles; })
-        run_tiles(queue_, kernel, tiles);
+      if constexpr (requires { kernel.n_stretches; })
+        queue_.run(kernel, kernel.n_stretches = two_each(queue_, tiles));
       else
         queue_.run(kernel, tiles);
     };
@@ -292,20 +285,20 @@ void KernelOps::experts(const ExpertParams& routed, const ExpertParams& shared, 
   if (!together) return Ops::experts(routed, shared, n, k, x, ids, weights, scratch, y);
   with_codec(routed.w1, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>) {
-      const DotHidden<C, CodecQ8_0> kernel{matrix_of(routed.w1),
-                                           matrix_of(routed.w3),
-                                           matrix_of(shared.w1),
-                                           matrix_of(shared.w3),
-                                           n,
-                                           k,
-                                           0,
-                                           routed.limit,
-                                           x,
-                                           ids,
-                                           weights,
-                                           scratch.hidden,
-                                           scratch.gate};
-      run_tiles(queue_, kernel, kernel.n_tiles());
+      DotHidden<C, CodecQ8_0> kernel{matrix_of(routed.w1),
+                                     matrix_of(routed.w3),
+                                     matrix_of(shared.w1),
+                                     matrix_of(shared.w3),
+                                     n,
+                                     k,
+                                     0,
+                                     routed.limit,
+                                     x,
+                                     ids,
+                                     weights,
+                                     scratch.hidden,
+                                     scratch.gate};
+      queue_.run(kernel, kernel.n_spread = two_each(queue_, kernel.n_tiles()));
     }
   });
   with_codec(routed.w2, [&]<class C>(Use<C>) {
@@ -324,9 +317,9 @@ void KernelOps::expert_hidden(const ExpertParams& p, int n, int k, const float* 
     const Matrix w1 = matrix_of(p.w1), w3 = matrix_of(p.w3);
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(p.w1)) {
-        const DotHidden<C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
-                                           p.limit, x,  ids, weights, hidden, nullptr};
-        return run_tiles(queue_, kernel, kernel.n_tiles());
+        DotHidden<C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
+                                     p.limit, x,  ids, weights, hidden, nullptr};
+        return queue_.run(kernel, kernel.n_spread = two_each(queue_, kernel.n_tiles()));
       }
     const ExpertHidden<C> kernel{w1, w3, k, p.limit, x, ids, weights, hidden};
     queue_.run(kernel, int64_t{n} * k * groups(p.w1.n_out, kernel.kOutputs));
