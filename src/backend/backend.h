@@ -72,6 +72,8 @@ class Backend {
 
   // Zero-filled device memory. Host pointers may be used directly where is_host().
   virtual Result<std::byte*> allocate(int64_t n_bytes) = 0;
+  // The same with any content, for what is written whole before it is read.
+  virtual Result<std::byte*> allocate_unset(int64_t n_bytes) { return allocate(n_bytes); }
   virtual void release(std::byte* memory, int64_t n_bytes) = 0;
   virtual bool is_host() const = 0;
   virtual void copy_in(void* device, const void* host, int64_t n_bytes) = 0;
@@ -82,6 +84,12 @@ class Backend {
   // it lies; devices copy it, once for weights that share bytes, and keep it until they go. Ops
   // take adopted weights only.
   virtual Result<Weight> adopt(const Weight& w, Placement) { return w; }
+  // After the last adopt(): waits until all weights are there and gives back what only their way
+  // needed.
+  virtual void finish_loading() {}
+  // How fast pinned memory of this machine comes to the device, measured now, in 10^9 bytes a
+  // second; 0 where there is no bus between them.
+  virtual double measure_bus() { return 0; }
   // Whether adopt(kHost) is possible.
   virtual bool reads_host_memory() const { return false; }
 

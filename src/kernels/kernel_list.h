@@ -14,6 +14,7 @@
 #include "kernels/indexer_tile.h"
 #include "kernels/kv_rows.h"
 #include "kernels/matvec.h"
+#include "kernels/repack.h"
 #include "kernels/rope.h"
 #include "kernels/route.h"
 #include "kernels/side.h"

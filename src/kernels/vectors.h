@@ -176,30 +176,5 @@ struct Prefetch {
   }
 };
 
-// One piece of a stored matrix into planes: byte j of block b goes to plane p at
-// b * width + j - begin of that plane. One thread per byte.
-struct Repack {
-  k_value int kThreads = 256, kMaxPlanes = 4;
-  typedef NoShared Shared;
-  k_device const uint8_t* src;  // [n_blocks][block_bytes]
-  k_device uint8_t* dst;        // the whole matrix
-  int64_t first_block, n_blocks, blocks_of_matrix;
-  int block_bytes, n_planes;
-  int begin[kMaxPlanes], width[kMaxPlanes];  // of a plane's bytes within a block
-
-  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
-    const int64_t at = int64_t(g.group) * kThreads + g.index;
-    if (at >= n_blocks * block_bytes) return;
-    const int64_t block = first_block + at / block_bytes;
-    const int j = int(at % block_bytes);
-    int64_t plane = 0;
-    for (int p = 0; p < n_planes; p++) {
-      if (j >= begin[p] && j < begin[p] + width[p])
-        dst[plane + block * width[p] + j - begin[p]] = src[at];
-      plane += blocks_of_matrix * width[p];
-    }
-  }
-};
-
 }  // namespace kernels
 }  // namespace narwhal

@@ -58,6 +58,14 @@ class CudaBackend : public Backend, public gpu::HostMemory {
   }
 
   Result<std::byte*> allocate(int64_t n_bytes) override {
+    NW_ASSIGN(std::byte* const p, allocate_unset(n_bytes));
+    NW_CHECK(cudaMemset(p, 0, std::max<int64_t>(n_bytes, 1)) == cudaSuccess,
+             "cannot clear GPU memory");
+    // The stream does not wait for the default one that cleared it.
+    NW_CHECK(cudaDeviceSynchronize() == cudaSuccess, "cannot clear GPU memory");
+    return p;
+  }
+  Result<std::byte*> allocate_unset(int64_t n_bytes) override {
     void* p = nullptr;
     n_bytes = std::max<int64_t>(n_bytes, 1);
     if (const cudaError_t e = cudaMalloc(&p, n_bytes); e != cudaSuccess) {
@@ -65,9 +73,6 @@ class CudaBackend : public Backend, public gpu::HostMemory {
       return no_memory(fmt::format("{} MiB of GPU memory are not free ({}); lower --ctx",
                                    n_bytes >> 20, cudaGetErrorString(e)));
     }
-    NW_CHECK(cudaMemset(p, 0, n_bytes) == cudaSuccess, "cannot clear GPU memory");
-    // The stream does not wait for the default one that cleared it.
-    NW_CHECK(cudaDeviceSynchronize() == cudaSuccess, "cannot clear GPU memory");
     return static_cast<std::byte*>(p);
   }
   void release(std::byte* memory, int64_t) override {
@@ -87,6 +92,12 @@ class CudaBackend : public Backend, public gpu::HostMemory {
 
   Result<Weight> adopt(const Weight& w, Placement where) override {
     return adopted_.adopt(w, where);
+  }
+  void finish_loading() override { adopted_.finish(); }
+  double measure_bus() override { return stream_.measure_bus(); }
+  bool upload(const gpu::Upload& upload) override {
+    stream_.upload(upload);
+    return true;
   }
   bool reads_host_memory() const override { return true; }
   Result<std::byte*> allocate_host(int64_t n_bytes) override {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "backend/cuda/kernel_table.h"
@@ -135,9 +136,56 @@ void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
 }
 
 void Stream::copy_in(void* device, const void* host, int64_t n_bytes) {
-  for (int64_t at = 0; at < n_bytes; at += kSlotBytes)
-    copy_piece(static_cast<std::byte*>(device) + at, static_cast<const std::byte*>(host) + at,
-               std::min(kSlotBytes, n_bytes - at));
+  auto* const to = static_cast<std::byte*>(device);
+  const auto* const from = static_cast<const std::byte*>(host);
+  if (n_bytes >= kStagedBytes) {
+    upload({from, n_bytes, n_bytes, [to](int64_t at) { return to + at; }, [](int64_t) {}});
+  } else if (n_bytes > 0) {
+    copy_piece(to, from, n_bytes);
+  }
+}
+
+void Stream::upload(const gpu::Upload& upload) {
+  // The slot of small copies is one of the staging's.
+  check(cudaEventRecord(free_[slot_], stream_), "record");
+  slot_used_ = kSlotBytes;
+  UploadBus bus(*this, upload);
+  staging_.run(upload.host, upload.n_bytes, upload.range_bytes, bus);
+}
+
+void Stream::UploadBus::wait(int i) {
+  check(cudaEventSynchronize(stream_.free_[i]), "copy to the GPU");
+}
+
+void Stream::UploadBus::send(int i, int64_t at, int64_t n_bytes) {
+  check(cudaMemcpyAsync(upload_.to(at), slot(i), n_bytes, cudaMemcpyDefault, stream_.stream_),
+        "copy to the GPU");
+  check(cudaEventRecord(stream_.free_[i], stream_.stream_), "record");
+  const int64_t end = at + n_bytes;
+  if (end == upload_.n_bytes || end % upload_.range_bytes == 0) upload_.sent(end);
+}
+
+double Stream::measure_bus() {
+  constexpr int kRounds = 4, kCopies = 8;
+  constexpr int64_t kBytes = kSlots * kSlotBytes;
+  void* device = nullptr;
+  if (cudaMalloc(&device, kBytes) != cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  double best = 0;
+  for (int round = 0; round < kRounds; round++) {  // the first wakes the bus up
+    sync();
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kCopies; i++)
+      check(cudaMemcpyAsync(device, pinned_, kBytes, cudaMemcpyDefault, stream_),
+            "copy to the GPU");
+    sync();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    best = std::max(best, 1e-9 * kCopies * kBytes / took.count());
+  }
+  cudaFree(device);
+  return best;
 }
 
 void Stream::copy_out(void* host, const void* device, int64_t n_bytes) {

@@ -1,8 +1,12 @@
 #include "backend/emu/emu_backend.h"
 
+#include <cstring>
+#include <vector>
+
 #include "backend/emu/machine.h"
 #include "backend/gpu/adopted.h"
 #include "backend/gpu/kernel_ops.h"
+#include "backend/gpu/staging.h"
 #include "backend/host_backend.h"
 
 namespace narwhal {
@@ -50,6 +54,31 @@ class EmuQueue : public gpu::Queue {
   emu::Machine machine_;
 };
 
+// Slots as on a device, small, so that weights of tests go through many; a transfer is done at
+// once.
+class EmuBus : public gpu::Staging::Bus {
+ public:
+  static constexpr int kSlots = 4;
+  static constexpr int64_t kSlotBytes = int64_t{16} << 10;
+
+  void run(const gpu::Upload& upload) {
+    upload_ = &upload;
+    staging_.run(upload.host, upload.n_bytes, upload.range_bytes, *this);
+  }
+  std::byte* slot(int i) override { return slots_.data() + i * kSlotBytes; }
+  void wait(int) override {}
+  void send(int i, int64_t at, int64_t n_bytes) override {
+    std::memcpy(upload_->to(at), slot(i), static_cast<size_t>(n_bytes));
+    const int64_t end = at + n_bytes;
+    if (end == upload_->n_bytes || end % upload_->range_bytes == 0) upload_->sent(end);
+  }
+
+ private:
+  std::vector<std::byte> slots_ = std::vector<std::byte>(kSlots * kSlotBytes);
+  const gpu::Upload* upload_ = nullptr;
+  gpu::Staging staging_{kSlots, kSlotBytes, 2};
+};
+
 class EmuBackend : public HostBackend, public gpu::HostMemory {
  public:
   explicit EmuBackend(bool exact) : ops_(queue_, exact), adopted_(*this, *this, queue_) {}
@@ -62,7 +91,13 @@ class EmuBackend : public HostBackend, public gpu::HostMemory {
   Result<Weight> adopt(const Weight& w, Placement where) override {
     return adopted_.adopt(w, where);
   }
+  void finish_loading() override { adopted_.finish(); }
   bool reads_host_memory() const override { return true; }
+  bool upload(const gpu::Upload& upload) override {
+    bus_.run(upload);
+    return true;
+  }
+  int64_t most_staging() const override { return 3 * EmuBus::kSlotBytes + 1000; }
   Result<std::byte*> allocate_host(int64_t n_bytes) override { return allocate(n_bytes); }
   void release_host(std::byte* memory, int64_t n_bytes) override { release(memory, n_bytes); }
 
@@ -83,6 +118,7 @@ class EmuBackend : public HostBackend, public gpu::HostMemory {
 
  private:
   EmuQueue queue_;
+  EmuBus bus_;
   gpu::KernelOps ops_;
   gpu::AdoptedWeights adopted_;
   std::byte* scratch_ = nullptr;

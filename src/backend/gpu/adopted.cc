@@ -7,8 +7,6 @@
 namespace narwhal::gpu {
 namespace {
 
-constexpr int64_t kMostStaging = int64_t{64} << 20;
-
 // Plain values have one plane: as they are stored they are packed.
 bool is_packed_as_stored(const Weight& w) {
   return block_elements(w.type) == 1 && (w.n_experts == 1 || w.matrix_bytes() % 16 == 0);
@@ -33,6 +31,13 @@ AdoptedWeights::~AdoptedWeights() {
   backend_.release(staging_, staging_bytes_);
 }
 
+void AdoptedWeights::finish() {
+  queue_.sync();
+  backend_.release(staging_, staging_bytes_);
+  staging_ = nullptr;
+  staging_bytes_ = 0;
+}
+
 Result<Weight> AdoptedWeights::adopt(const Weight& w, Placement where) {
   if (!w) return w;
   Weight out = w;
@@ -48,8 +53,8 @@ Result<Weight> AdoptedWeights::adopt(const Weight& w, Placement where) {
       return out;
     }
   const int64_t n_bytes = is_packed(w.type) ? packed_bytes(w) : w.n_bytes();
-  NW_ASSIGN(std::byte* const memory,
-            where == Placement::kHost ? host_.allocate_host(n_bytes) : backend_.allocate(n_bytes));
+  NW_ASSIGN(std::byte* const memory, where == Placement::kHost ? host_.allocate_host(n_bytes)
+                                                               : backend_.allocate_unset(n_bytes));
   copies_.emplace(key, Copy{memory, n_bytes, where});
   NW_TRY(fill(w, memory));
   out.data = memory;
@@ -65,35 +70,41 @@ Status AdoptedWeights::fill(const Weight& w, std::byte* device) {
     pack(w, mapped, device);
     return ok_status();
   }
-  if (const int64_t n_bytes = std::min(w.matrix_bytes(), kMostStaging); staging_bytes_ < n_bytes) {
-    backend_.release(staging_, staging_bytes_);
-    staging_ = nullptr;
-    staging_bytes_ = 0;
-    NW_ASSIGN(staging_, backend_.allocate(n_bytes));
-    staging_bytes_ = n_bytes;
-  }
-  for (int64_t e = 0; e < w.n_experts; e++)
-    fill_matrix(w, w.expert(e).data, device + e * packed_matrix_bytes(w.type, w.n_in, w.n_out));
-  return ok_status();
+  return pack_staged(w, device);
 }
 
 void AdoptedWeights::pack(const Weight& w, const std::byte* mapped, std::byte* device) {
-  const int64_t n_blocks = w.matrix_bytes() / dtype_info(w.type).block_bytes;
-  for (int64_t e = 0; e < w.n_experts; e++)
-    repack(queue_, w, mapped + e * w.matrix_bytes(), 0, n_blocks,
-           device + e * packed_matrix_bytes(w.type, w.n_in, w.n_out));
+  repack(queue_, w, mapped, 0, w.n_bytes() / dtype_info(w.type).block_bytes, device);
   queue_.sync();
   host_.unmap(mapped);
 }
 
-void AdoptedWeights::fill_matrix(const Weight& w, const std::byte* host, std::byte* device) {
+Status AdoptedWeights::reserve_staging(int64_t n_bytes) {
+  if (staging_bytes_ >= n_bytes) return ok_status();
+  backend_.release(staging_, staging_bytes_);
+  staging_ = nullptr;
+  staging_bytes_ = 0;
+  NW_ASSIGN(staging_, backend_.allocate_unset(n_bytes));
+  staging_bytes_ = n_bytes;
+  return ok_status();
+}
+
+Status AdoptedWeights::pack_staged(const Weight& w, std::byte* device) {
   const int64_t block_bytes = dtype_info(w.type).block_bytes;
-  const int64_t n_blocks = w.matrix_bytes() / block_bytes, most = staging_bytes_ / block_bytes;
-  for (int64_t first = 0; first < n_blocks; first += most) {
-    const int64_t n = std::min(most, n_blocks - first);
-    backend_.copy_in(staging_, host + first * block_bytes, n * block_bytes);
-    repack(queue_, w, staging_, first, n, device);
+  const int64_t most = std::max<int64_t>(host_.most_staging() / block_bytes, 1) * block_bytes;
+  NW_TRY(reserve_staging(std::min(w.n_bytes(), most)));
+  const auto repack_range = [&](int64_t end) {
+    const int64_t begin = (end - 1) / most * most;
+    repack(queue_, w, staging_, begin / block_bytes, (end - begin) / block_bytes, device);
+  };
+  const auto to = [&](int64_t at) { return staging_ + at % most; };
+  if (host_.upload({w.data, w.n_bytes(), most, to, repack_range})) return ok_status();
+  for (int64_t at = 0; at < w.n_bytes(); at += most) {
+    const int64_t end = std::min(at + most, w.n_bytes());
+    backend_.copy_in(staging_, w.data + at, end - at);
+    repack_range(end);
   }
+  return ok_status();
 }
 
 }  // namespace narwhal::gpu

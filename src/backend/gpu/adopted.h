@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <tuple>
 
@@ -14,11 +15,23 @@
 
 namespace narwhal::gpu {
 
-// Host memory that the device reads.
+// Bytes of the host on their way to the device.
+struct Upload {
+  const std::byte* host;
+  int64_t n_bytes;
+  int64_t range_bytes;
+  // Where byte `at` goes; the bytes of a range [i * range_bytes, (i + 1) * range_bytes) stay
+  // together.
+  std::function<std::byte*(int64_t at)> to;
+  // All copies of the range up to `end` are enqueued.
+  std::function<void(int64_t end)> sent;
+};
+
+// Host memory, and the ways from there to the device.
 class HostMemory {
  public:
   virtual ~HostMemory() = default;
-  // Of its own, read over the bus.
+  // Of its own, read over the bus; with any content.
   virtual Result<std::byte*> allocate_host(int64_t n_bytes) = 0;
   virtual void release_host(std::byte* memory, int64_t n_bytes) = 0;
   // [host, host + n_bytes), read-only, at an address of the device; null where it has to be copied.
@@ -28,6 +41,13 @@ class HostMemory {
   }
   // What map() gave. The device must be done with it.
   virtual void unmap(const std::byte* device) { (void)device; }
+  // By a faster way than Backend::copy_in; false where there is none. `host` may be reused then.
+  virtual bool upload(const Upload& upload) {
+    (void)upload;
+    return false;
+  }
+  // The most device memory for blocks that wait to be packed.
+  virtual int64_t most_staging() const { return int64_t{64} << 20; }
 };
 
 class AdoptedWeights {
@@ -40,6 +60,8 @@ class AdoptedWeights {
 
   // The same weight for the kernels; w.data is host memory. Lives as long as this object.
   Result<Weight> adopt(const Weight& w, Placement where);
+  // Waits for all weights and gives back what only their way here needed.
+  void finish();
 
  private:
   struct Copy {
@@ -51,8 +73,9 @@ class AdoptedWeights {
   using Key = std::tuple<const std::byte*, DType, int64_t, int64_t, int64_t>;
   Status fill(const Weight& w, std::byte* device);
   void pack(const Weight& w, const std::byte* mapped, std::byte* device);
-  // One matrix in pieces through the staging area.
-  void fill_matrix(const Weight& w, const std::byte* host, std::byte* device);
+  // Blocks in ranges through the staging area.
+  Status pack_staged(const Weight& w, std::byte* device);
+  Status reserve_staging(int64_t n_bytes);
 
   Backend& backend_;
   HostMemory& host_;

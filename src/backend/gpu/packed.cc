@@ -1,13 +1,14 @@
 #include "backend/gpu/packed.h"
 
 #include <array>
+#include <bit>
 
 #include "base/check.h"
 
 namespace narwhal::gpu {
 namespace {
 
-using Planes = std::array<std::pair<int, int>, 3>;  // first byte of the block, bytes
+using Planes = std::array<std::pair<int, int>, 3>;  // first byte of the block, bytes: a power of 2
 
 Planes planes_of(DType type) {
   switch (type) {
@@ -53,21 +54,31 @@ int64_t packed_bytes(const Weight& w) {
 }
 
 void repack(Queue& queue, const Weight& w, const std::byte* src, int64_t first_block,
-            int64_t n_blocks, std::byte* matrix) {
+            int64_t n_blocks, std::byte* packed) {
+  using kernels::Repack;
+  if (n_blocks == 0) return;
   const DTypeInfo& info = dtype_info(w.type);
-  kernels::Repack k{};
+  Repack k{};
   k.src = reinterpret_cast<const uint8_t*>(src);
-  k.dst = reinterpret_cast<uint8_t*>(matrix);
-  k.first_block = first_block;
-  k.n_blocks = n_blocks;
-  k.blocks_of_matrix = w.n_in / info.block_elements * w.n_out;
+  k.dst = reinterpret_cast<uint8_t*>(packed);
+  k.first = first_block;
+  k.n = n_blocks;
+  k.matrix_blocks = w.n_in / info.block_elements * w.n_out;
+  k.matrix_bytes = packed_matrix_bytes(w.type, w.n_in, w.n_out);
   k.block_bytes = info.block_bytes;
+  k.run = Repack::kRunBytes / info.block_bytes / 32 * 32;
   for (const auto& [begin, width] : planes_of(w.type)) {
     if (width == 0) break;
     k.begin[k.n_planes] = begin;
-    k.width[k.n_planes++] = width;
+    k.shift[k.n_planes++] = std::countr_zero(static_cast<unsigned>(width));
   }
-  queue.run(k, (n_blocks * info.block_bytes + k.kThreads - 1) / k.kThreads);
+  const int64_t runs = (k.matrix_blocks + k.run - 1) / k.run;
+  const auto run_of = [&](int64_t block) {
+    return block / k.matrix_blocks * runs + block % k.matrix_blocks / k.run;
+  };
+  k.first_run = run_of(first_block);
+  const int64_t n_runs = run_of(first_block + n_blocks - 1) - k.first_run + 1;
+  queue.run(k, (n_runs + Repack::kSimds - 1) / Repack::kSimds);
 }
 
 kernels::Matrix matrix_of(const Weight& w) {

@@ -17,9 +17,10 @@ bool is_packed(DType type);
 int64_t packed_matrix_bytes(DType type, int64_t n_in, int64_t n_out);
 int64_t packed_bytes(const Weight& w);
 
-// Enqueues the split of blocks [first, first + n) of one matrix; src holds just these blocks.
+// Enqueues the split of blocks [first, first + n) of all matrices of a weight, one after another;
+// src holds just these blocks, at any address.
 void repack(Queue& queue, const Weight& w, const std::byte* src, int64_t first_block,
-            int64_t n_blocks, std::byte* matrix);
+            int64_t n_blocks, std::byte* packed);
 
 // What kernels take. w.data is packed device memory.
 kernels::Matrix matrix_of(const Weight& w);

@@ -105,6 +105,11 @@ class MetalBackend : public Backend {
       return adopted_.adopt(w, where);
     }
   }
+  void finish_loading() override {
+    @autoreleasepool {
+      adopted_.finish();
+    }
+  }
   std::optional<uint64_t> device_memory() const override {
     const uint64_t most = [device_.get() recommendedMaxWorkingSetSize],
                    used = [device_.get() currentAllocatedSize];

@@ -1,0 +1,145 @@
+// Weights on the device are the file's, byte by byte, in planes (kernels/weights.h).
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "backend/gpu/packed.h"
+#include "devices.h"
+
+namespace narwhal {
+namespace {
+
+struct Plane {
+  int begin, width;  // bytes within a block
+};
+
+std::vector<Plane> planes_of(DType type) {
+  switch (type) {
+    case DType::kQ8_0:
+      return {{2, 32}, {0, 2}};
+    case DType::kQ4_K:
+      return {{16, 128}, {0, 16}};
+    case DType::kQ2_K:
+      return {{16, 64}, {0, 16}, {80, 4}};
+    case DType::kIQ2_XXS:
+      return {{2, 64}, {0, 2}};
+    case DType::kMXFP4:
+      return {{1, 16}, {0, 1}};
+    default:
+      return {{0, dtype_info(type).block_bytes}};
+  }
+}
+
+std::vector<std::byte> planes(const Weight& w) {
+  const int block_bytes = dtype_info(w.type).block_bytes;
+  const int64_t n_blocks = w.matrix_bytes() / block_bytes;
+  std::vector<std::byte> out(w.matrix_bytes());
+  std::byte* to = out.data();
+  for (const Plane& p : planes_of(w.type))
+    for (int64_t b = 0; b < n_blocks; b++, to += p.width)
+      std::memcpy(to, w.data + b * block_bytes + p.begin, p.width);
+  return out;
+}
+
+class Load : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { backend_ = *make_backend(GetParam(), {}); }
+  // Random bytes, `shift` bytes behind 16 aligned ones.
+  Weight weight(DType type, int64_t n_in, int64_t n_out, int64_t n_experts, int shift = 0) {
+    const int64_t n_bytes = row_bytes(type, n_in) * n_out * n_experts;
+    store_.resize(n_bytes + 64);
+    for (std::byte& b : store_) b = static_cast<std::byte>(rng_());
+    const auto address = reinterpret_cast<uintptr_t>(store_.data());
+    return {store_.data() + (16 - address % 16) + shift, type, n_in, n_out, n_experts};
+  }
+  void check(const Weight& w, Placement where) {
+    SCOPED_TRACE(testing::Message() << dtype_name(w.type) << " " << w.n_in << " x " << w.n_out
+                                    << " x " << w.n_experts);
+    const auto adopted = backend_->adopt(w, where);
+    ASSERT_TRUE(adopted.ok()) << adopted.status().message();
+    std::vector<std::byte> got(w.matrix_bytes());
+    for (int64_t e = 0; e < w.n_experts; e++) {
+      const int64_t at = e * gpu::packed_matrix_bytes(w.type, w.n_in, w.n_out);
+      backend_->copy_out(got.data(), adopted->data + at, std::ssize(got));
+      ASSERT_TRUE(got == planes(w.expert(e))) << "matrix " << e;
+    }
+  }
+  std::unique_ptr<Backend> backend_;
+  std::vector<std::byte> store_;
+  std::mt19937 rng_{3};
+};
+
+constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,    DType::kQ8_0,
+                            DType::kQ4_K, DType::kQ2_K, DType::kIQ2_XXS, DType::kMXFP4};
+
+TEST_P(Load, PlanesOfEveryType) {
+  for (const DType type : kTypes) {
+    const int n = dtype_info(type).block_elements;
+    for (const auto& [n_in, n_out, n_experts] : {std::tuple{n, 1, 1},
+                                                 {n, 1, 3},
+                                                 {n, 33, 1},
+                                                 {2 * n, 17, 5},
+                                                 {3 * n, 257, 1},
+                                                 {n, 300, 9},
+                                                 {4 * n, 128, 4}})
+      for (const Placement where : {Placement::kDevice, Placement::kHost})
+        for (const int shift : {0, 2, 5}) {
+          if (where == Placement::kHost && !backend_->reads_host_memory()) continue;
+          check(weight(type, n_in, n_out, n_experts, shift), where);
+          // The next weight lies at the same place: for a backend that knows none.
+          backend_ = *make_backend(GetParam(), {});
+        }
+  }
+}
+
+// More than all the slots and the staging area hold.
+TEST_P(Load, LargeStacks) {
+  const int64_t mib = GetParam() == "emu" ? 1 : 150;
+  for (const DType type : {DType::kF16, DType::kQ8_0, DType::kQ2_K, DType::kMXFP4}) {
+    const int64_t row = row_bytes(type, 1024);
+    check(weight(type, 1024, (mib << 20) / row / 7, 7), Placement::kDevice);
+    backend_->finish_loading();
+    backend_ = *make_backend(GetParam(), {});
+  }
+}
+
+// Weights, small ones between large ones, all looked at only when the last has been sent.
+TEST_P(Load, ManyWeightsFollowEachOther) {
+  std::vector<std::vector<std::byte>> stores;
+  std::vector<Weight> sent, got;
+  for (int i = 0; i < 40; i++) {
+    const int64_t n_out = i % 3 == 0 ? 2 : 400;
+    stores.emplace_back(row_bytes(DType::kQ8_0, 256) * n_out);
+    for (std::byte& b : stores.back()) b = static_cast<std::byte>(rng_());
+    sent.push_back({stores.back().data(), DType::kQ8_0, 256, n_out});
+    const auto adopted = backend_->adopt(sent.back(), Placement::kDevice);
+    ASSERT_TRUE(adopted.ok());
+    got.push_back(*adopted);
+  }
+  backend_->finish_loading();
+  for (size_t i = 0; i < sent.size(); i++) {
+    std::vector<std::byte> bytes(sent[i].n_bytes());
+    backend_->copy_out(bytes.data(), got[i].data, std::ssize(bytes));
+    ASSERT_TRUE(bytes == planes(sent[i])) << i;
+  }
+}
+
+// Memory may be asked for without zeros; all other memory has them.
+TEST_P(Load, AllocatedMemoryIsZero) {
+  for (int round = 0; round < 3; round++) {
+    std::byte* const memory = *backend_->allocate(100000);
+    std::vector<std::byte> bytes(100000, std::byte{1});
+    backend_->copy_out(bytes.data(), memory, std::ssize(bytes));
+    EXPECT_EQ(bytes, std::vector<std::byte>(100000));
+    std::fill(bytes.begin(), bytes.end(), std::byte{7});
+    backend_->copy_in(memory, bytes.data(), std::ssize(bytes));
+    backend_->release(memory, 100000);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, Load, testing::ValuesIn(kernel_backends()),
+                         [](const auto& i) { return i.param; });
+
+}  // namespace
+}  // namespace narwhal
