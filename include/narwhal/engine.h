@@ -84,6 +84,13 @@ struct MemoryPlan {
   }
 };
 
+// The way of the weights to a device with memory of its own; zeros where they are computed with as
+// they are mapped.
+struct LoadStats {
+  uint64_t bytes = 0;  // each once where tensors share them
+  double seconds = 0;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -94,6 +101,7 @@ class Engine {
 
   virtual const ModelInfo& info() const = 0;
   virtual const MemoryPlan& plan() const = 0;
+  virtual const LoadStats& load_stats() const = 0;
   // Bytes beside the weights that this run has come to use: run_bytes() for what has been computed
   // so far, scoring and kept frontiers as they are. At most plan().most_bytes().
   virtual uint64_t used_bytes() const = 0;

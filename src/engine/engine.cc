@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <random>
@@ -158,10 +159,15 @@ class LoadedEngine : public Engine {
                  "narwhal: {} MiB of experts stay in this machine's memory, the GPU's is "
                  "too small\n",
                  b_.plan.host_weights_bytes >> 20);
-    Progress progress("load", static_cast<int64_t>(b_.request.weights_bytes));
+    const int64_t n_bytes = adopted_bytes(b_.config, mapped);
+    const auto start = std::chrono::steady_clock::now();
+    Progress progress("load", n_bytes);
     NW_ASSIGN(weights_, adopt_weights(b_.config, mapped, *backend_,
                                       static_cast<int64_t>(b_.plan.host_weights_bytes),
-                                      [&](int64_t n_bytes) { progress.update(n_bytes); }));
+                                      [&](int64_t n_done) { progress.update(n_done); }));
+    if (!backend_->is_host())
+      load_ = {static_cast<uint64_t>(n_bytes),
+               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
     const int max_pages = static_cast<int>(KvLayout::n_pages(b_.plan.n_ctx));
     NW_ASSIGN(cache_, KvCache::create(b_.layout, *backend_, b_.plan.n_sessions,
                                       int64_t{max_pages} * b_.plan.n_sessions, max_pages));
@@ -179,6 +185,7 @@ class LoadedEngine : public Engine {
 
   const ModelInfo& info() const override { return b_.info; }
   const MemoryPlan& plan() const override { return b_.plan; }
+  const LoadStats& load_stats() const override { return load_; }
   uint64_t used_bytes() const override {
     const StepSize most = runner_->most();
     const StepShape shape{most.n_rows, most.n_logits, b_.plan.n_ctx};
@@ -215,6 +222,7 @@ class LoadedEngine : public Engine {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   Weights weights_;
+  LoadStats load_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Runner> runner_;
   std::unique_ptr<KvStore> store_;

@@ -1,7 +1,7 @@
 // Stored blocks into planes (kernels/weights.h), as weights come to the device.
 #pragma once
 
-#include "kernels/vectors.h"
+#include "kernels/portable.h"
 
 namespace narwhal {
 namespace kernels {

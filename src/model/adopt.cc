@@ -25,7 +25,30 @@ std::set<const std::byte*> experts_on_host(const Config& config, Weights& weight
   return chosen;
 }
 
+// Counts bytes of weights once where they are the same.
+class ByteCount {
+ public:
+  int64_t add(const Weight& w) {
+    if (seen_.insert(w.data).second) n_bytes_ += w.n_bytes();
+    return n_bytes_;
+  }
+
+ private:
+  std::set<const std::byte*> seen_;
+  int64_t n_bytes_ = 0;
+};
+
 }  // namespace
+
+int64_t adopted_bytes(const Config& config, const Weights& weights) {
+  Weights copy = weights;
+  ByteCount count;
+  int64_t n_bytes = 0;
+  each_tensor(config, copy, [&](const TensorSpec&, Weight& w) {
+    if (w) n_bytes = count.add(w);
+  });
+  return n_bytes;
+}
 
 Result<Weights> adopt_weights(const Config& config, const Weights& weights, Backend& backend,
                               int64_t host_bytes,
@@ -33,7 +56,7 @@ Result<Weights> adopt_weights(const Config& config, const Weights& weights, Back
   Weights out = weights;
   const auto on_host = experts_on_host(config, out, host_bytes);
   Status status;
-  int64_t n_bytes = 0;
+  ByteCount count;
   each_tensor(config, out, [&](const TensorSpec& spec, Weight& w) {
     if (!status.ok() || !w) return;
     auto adopted =
@@ -42,11 +65,12 @@ Result<Weights> adopt_weights(const Config& config, const Weights& weights, Back
       status = adopted.status().within(spec.name);
       return;
     }
-    n_bytes += w.n_bytes();
+    const int64_t n_bytes = count.add(w);
     w = *adopted;
     if (done) done(n_bytes);
   });
   NW_TRY(status);
+  backend.finish_loading();
   return out;
 }
 

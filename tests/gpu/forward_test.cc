@@ -194,7 +194,12 @@ TEST_P(GpuForward, ExpertsOnTheHostChangeNothing) {
   const auto want = logits(0, none);
   const int64_t all_mb = static_cast<int64_t>(
       Engine::inspect({.backend = GetParam(), .n_ctx = 512})->second.total_bytes >> 20);
+  testing::internal::CaptureStderr();
   EXPECT_EQ(logits(all_mb - 4, some), want);
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find(std::to_string(some >> 20) + " MiB of experts stay in this machine's memory"),
+            std::string::npos)
+      << said;
   EXPECT_EQ(none, 0u);
   EXPECT_GT(some, 3u << 20);
   const auto tight = Engine::open({.backend = GetParam(), .n_ctx = 512, .gpu_memory_mb = 2});

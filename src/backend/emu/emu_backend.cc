@@ -97,6 +97,7 @@ class EmuBackend : public HostBackend, public gpu::HostMemory {
     bus_.run(upload);
     return true;
   }
+  int64_t slab_bytes() const override { return int64_t{64} << 10; }
   int64_t most_staging() const override { return 3 * EmuBus::kSlotBytes + 1000; }
   Result<std::byte*> allocate_host(int64_t n_bytes) override { return allocate(n_bytes); }
   void release_host(std::byte* memory, int64_t n_bytes) override { release(memory, n_bytes); }

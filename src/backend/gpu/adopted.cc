@@ -7,6 +7,8 @@
 namespace narwhal::gpu {
 namespace {
 
+constexpr int64_t kSlabAlignment = 256;
+
 // Plain values have one plane: as they are stored they are packed.
 bool is_packed_as_stored(const Weight& w) {
   return block_elements(w.type) == 1 && (w.n_experts == 1 || w.matrix_bytes() % 16 == 0);
@@ -24,10 +26,11 @@ AdoptedWeights::~AdoptedWeights() {
       host_.unmap(copy.mapped);
     } else if (copy.where == Placement::kHost) {
       host_.release_host(copy.memory, copy.n_bytes);
-    } else {
+    } else if (!copy.in_slab) {
       backend_.release(copy.memory, copy.n_bytes);
     }
   }
+  for (const Slab& slab : slabs_) backend_.release(slab.memory, slab.n_bytes);
   backend_.release(staging_, staging_bytes_);
 }
 
@@ -52,13 +55,34 @@ Result<Weight> AdoptedWeights::adopt(const Weight& w, Placement where) {
       out.data = mapped;
       return out;
     }
-  const int64_t n_bytes = is_packed(w.type) ? packed_bytes(w) : w.n_bytes();
-  NW_ASSIGN(std::byte* const memory, where == Placement::kHost ? host_.allocate_host(n_bytes)
-                                                               : backend_.allocate_unset(n_bytes));
-  copies_.emplace(key, Copy{memory, n_bytes, where});
-  NW_TRY(fill(w, memory));
-  out.data = memory;
+  NW_ASSIGN(const Copy copy, place(is_packed(w.type) ? packed_bytes(w) : w.n_bytes(), where));
+  copies_.emplace(key, copy);
+  NW_TRY(fill(w, copy.memory));
+  out.data = copy.memory;
   return out;
+}
+
+Result<AdoptedWeights::Copy> AdoptedWeights::place(int64_t n_bytes, Placement where) {
+  Copy copy{nullptr, n_bytes, where};
+  if (where == Placement::kHost) {
+    NW_ASSIGN(copy.memory, host_.allocate_host(n_bytes));
+    return copy;
+  }
+  if (n_bytes > host_.slab_bytes() / 2) {
+    NW_ASSIGN(copy.memory, backend_.allocate_unset(n_bytes));
+    return copy;
+  }
+  copy.in_slab = true;
+  const int64_t size = (n_bytes + kSlabAlignment - 1) / kSlabAlignment * kSlabAlignment;
+  auto slab = std::find_if(slabs_.begin(), slabs_.end(),
+                           [&](const Slab& s) { return s.n_bytes - s.used >= size; });
+  if (slab == slabs_.end()) {
+    NW_ASSIGN(std::byte* const memory, backend_.allocate_unset(host_.slab_bytes()));
+    slab = slabs_.insert(slab, {memory, host_.slab_bytes(), 0});
+  }
+  copy.memory = slab->memory + slab->used;
+  slab->used += size;
+  return copy;
 }
 
 Status AdoptedWeights::fill(const Weight& w, std::byte* device) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <tuple>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/gpu/queue.h"
@@ -46,6 +47,9 @@ class HostMemory {
     (void)upload;
     return false;
   }
+  // Memory that weights of up to half the size share, where the device gives memory in large
+  // steps; 0 where it does not.
+  virtual int64_t slab_bytes() const { return 0; }
   // The most device memory for blocks that wait to be packed.
   virtual int64_t most_staging() const { return int64_t{64} << 20; }
 };
@@ -69,8 +73,14 @@ class AdoptedWeights {
     int64_t n_bytes;
     Placement where;
     const std::byte* mapped = nullptr;  // instead of memory
+    bool in_slab = false;
+  };
+  struct Slab {
+    std::byte* memory;
+    int64_t n_bytes, used;
   };
   using Key = std::tuple<const std::byte*, DType, int64_t, int64_t, int64_t>;
+  Result<Copy> place(int64_t n_bytes, Placement where);
   Status fill(const Weight& w, std::byte* device);
   void pack(const Weight& w, const std::byte* mapped, std::byte* device);
   // Blocks in ranges through the staging area.
@@ -81,6 +91,7 @@ class AdoptedWeights {
   HostMemory& host_;
   Queue& queue_;
   std::map<Key, Copy> copies_;
+  std::vector<Slab> slabs_;
   std::byte* staging_ = nullptr;  // device memory of raw blocks
   int64_t staging_bytes_ = 0;
 };
