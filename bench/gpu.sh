@@ -7,6 +7,7 @@
 #   sh build/device/gpu.sh STEP...
 #     check     ops, goldens, chunks and batches on the GPU; compute-sanitizer
 #     agree     Minnow's logits against the scalar reference, 2,000 positions, as prompts and decoded
+#     load      how fast weights come to the card, of the bus's rate in the same run
 #     flash     full-shape q2 file (one layer's experts for all), speed at 2k, 8k and 32k
 #     host      the same with a twentieth of the experts in this machine's memory
 #     profile   the kernels of a decoded token and of a prompt chunk, by time (needs ncu)
@@ -76,6 +77,15 @@ model() { # NAME ARGS
   [ -e "$file" ] || ./narwhal synth -o "$file" --quant q2 --alias-experts 1 --memory-floor-mib 0 "$@" >/dev/null
 }
 
+# The second time the file's pages are known to be in memory.
+load() {
+  model flash
+  for try in 1 2; do
+    ./narwhal bench --backend cuda -m "$file" --ctx 1024 --ctx-start 128 --ctx-max 128 --gen 4 \
+      --warmup 0 --repeat 1 --csv "$OUT/load-$try.csv" | grep '^load'
+  done
+}
+
 flash() {
   model flash
   clocks
@@ -119,11 +129,11 @@ if [ "${1:-}" = pack ]; then
   pack "${2:-build/cuda}"
   exit
 fi
-[ $# -gt 0 ] || set -- check agree flash host profile
+[ $# -gt 0 ] || set -- check agree load flash host profile
 for step in "$@"; do
   case $step in
-    check | agree | flash | host | profile) ;;
-    *) echo "usage: gpu.sh pack BUILD | [check] [agree] [flash] [host] [profile]" >&2; exit 2 ;;
+    check | agree | load | flash | host | profile) ;;
+    *) echo "usage: gpu.sh pack BUILD | [check] [agree] [load] [flash] [host] [profile]" >&2; exit 2 ;;
   esac
 done
 enter

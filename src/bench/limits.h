@@ -30,6 +30,8 @@ struct Limits {
   int n_threads = 0;
   ReadBandwidth read;
   std::vector<IntegerPeak> peaks;
+  // 10^9 bytes a second of plain copies from pinned memory to the device; 0 without a bus.
+  double bus_gb_per_s = 0;
 
   // Best of the vector or of the matrix levels; 0 when there is none.
   double vector_gops() const { return best(false); }

@@ -57,6 +57,12 @@ double decode_gb_per_s(const Frontier& f) {
 double decode_of_read(const Frontier& f, const Limits& limits) {
   return fraction(decode_gb_per_s(f), limits.read.gb_per_s);
 }
+double load_gb_per_s(const Report& r) {
+  return fraction(static_cast<double>(r.load.bytes) * 1e-9, r.load.seconds);
+}
+double load_of_bus(const Report& r) {
+  return fraction(load_gb_per_s(r), r.setting.limits.bus_gb_per_s);
+}
 double prefill_gops(const Frontier& f) { return f.prefill_gop * f.point.prefill_tps.median; }
 double prefill_of_vector(const Frontier& f, const Limits& limits) {
   return fraction(prefill_gops(f), limits.vector_gops());
@@ -101,13 +107,23 @@ std::string plan_text(const MemoryPlan& p) {
       mib(p.available_bytes));
 }
 
+std::string load_text(const Report& r) {
+  if (r.load.bytes == 0) return {};
+  std::string out =
+      fmt::format("load      {:.2f} GB of weights in {:.2f} s, {:.1f} GB/s",
+                  static_cast<double>(r.load.bytes) * 1e-9, r.load.seconds, load_gb_per_s(r));
+  if (const double bus = r.setting.limits.bus_gb_per_s; bus > 0)
+    out += fmt::format(", {} of the bus ({:.1f} GB/s)", percent(load_of_bus(r)), bus);
+  return out + "\n";
+}
+
 std::string report_table(const Report& r) {
   std::string out = setting_text(r.setting);
   out += fmt::format(
       "model     {} ({}, {:.2f} GiB), opened in {:.0f} ms\n"
-      "walk      {}; {} walk{}, medians (range)\n\n",
+      "{}walk      {}; {} walk{}, medians (range)\n\n",
       r.model, r.path, static_cast<double>(r.model_bytes) / (1 << 30), r.open_seconds * 1e3,
-      r.prompt, r.repeat, r.repeat == 1 ? "" : "s");
+      load_text(r), r.prompt, r.repeat, r.repeat == 1 ? "" : "s");
   if (r.memory) {
     out.insert(
         out.size() - 1,
@@ -161,7 +177,7 @@ namespace {
 std::vector<std::pair<const char*, std::string>> columns(const Report& r, const Frontier& f) {
   const Setting& s = r.setting;
   const Limits& l = s.limits;
-  const bool matrix = l.matrix_gops() > 0;
+  const bool matrix = l.matrix_gops() > 0, loaded = r.load.bytes > 0;
   const auto number = [](double v) { return fmt::format("{:.5g}", v); };
   const auto joules = [&](double v) { return s.has_meter ? number(v) : std::string(); };
   return {
@@ -200,6 +216,11 @@ std::vector<std::pair<const char*, std::string>> columns(const Report& r, const 
       {"used_bytes", fmt::to_string(r.used_bytes)},
       {"anonymous_bytes", r.memory ? fmt::to_string(r.memory->anonymous) : ""},
       {"mapped_bytes", r.memory ? fmt::to_string(r.memory->mapped) : ""},
+      {"load_bytes", loaded ? fmt::to_string(r.load.bytes) : ""},
+      {"load_seconds", loaded ? number(r.load.seconds) : ""},
+      {"load_gbs", loaded ? number(load_gb_per_s(r)) : ""},
+      {"bus_gbs", l.bus_gb_per_s > 0 ? number(l.bus_gb_per_s) : ""},
+      {"of_bus", loaded && l.bus_gb_per_s > 0 ? number(load_of_bus(r)) : ""},
   };
 }
 
@@ -228,6 +249,14 @@ std::string report_json(const Report& r) {
   model.set("types", Json::of(r.types));
   model.set("open_ms", Json::of(r.open_seconds * 1e3));
   j.set("model", std::move(model));
+  if (r.load.bytes > 0) {
+    Json load = Json::object();
+    load.set("bytes", Json::of(static_cast<int64_t>(r.load.bytes)));
+    load.set("seconds", Json::of(r.load.seconds));
+    load.set("gb_per_s", Json::of(load_gb_per_s(r)));
+    load.set("of_bus", r.setting.limits.bus_gb_per_s > 0 ? Json::of(load_of_bus(r)) : Json());
+    j.set("load", std::move(load));
+  }
   if (r.memory) {
     Json memory = Json::object();
     memory.set("planned", Json::of(static_cast<int64_t>(r.planned_bytes)));

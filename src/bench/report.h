@@ -44,6 +44,7 @@ struct Report {
   int repeat = 0, warmup = 0;
   std::string prompt;  // "random, seed 1" or the file's name
   double open_seconds = 0;
+  LoadStats load;  // a part of it; zeros where weights stay where they are mapped
   // Beside the weights: what the plan says for full sessions, the most that it allows, what the
   // engine came to use, and what the process took from opening the model to the end of the walk;
   // pages of files apart. Nothing of the process where the system does not tell.
@@ -58,6 +59,9 @@ std::string plan_text(const MemoryPlan& plan);
 // Decode: 10^9 bytes a second that its tokens had to read, and their part of the read bandwidth.
 double decode_gb_per_s(const Frontier& f);
 double decode_of_read(const Frontier& f, const Limits& limits);
+// Loading: 10^9 bytes of weights a second, and their part of the bus.
+double load_gb_per_s(const Report& r);
+double load_of_bus(const Report& r);
 // Prefill: 10^9 operations a second, and their part of the peaks.
 double prefill_gops(const Frontier& f);
 double prefill_of_vector(const Frontier& f, const Limits& limits);

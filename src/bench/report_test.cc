@@ -217,6 +217,30 @@ TEST(Report, MemoryStandsBesideItsPlan) {
   EXPECT_EQ(field(parse_csv(report_csv(r)), 1, "used_bytes"), std::to_string(131 << 20));
 }
 
+TEST(Report, LoadingStandsBesideTheBus) {
+  Report r = sample(false);
+  EXPECT_EQ(report_table(r).find("load      "), std::string::npos) << "nothing was loaded";
+  EXPECT_EQ(field(parse_csv(report_csv(r)), 1, "load_gbs"), "");
+  EXPECT_TRUE((*Json::parse(report_json(r)))["load"].is_null());
+  r.load = {9'000'000'000, 0.25};
+  EXPECT_NE(report_table(r).find("9.00 GB of weights in 0.25 s, 36.0 GB/s\n"), std::string::npos)
+      << report_table(r);
+  EXPECT_EQ(field(parse_csv(report_csv(r)), 1, "of_bus"), "");
+  r.setting.limits.bus_gb_per_s = 48;
+  EXPECT_NE(report_table(r).find("36.0 GB/s, 75.0% of the bus (48.0 GB/s)\n"), std::string::npos);
+  const auto csv = parse_csv(report_csv(r));
+  EXPECT_EQ(field(csv, 1, "load_bytes"), "9000000000");
+  EXPECT_EQ(field(csv, 3, "load_seconds"), "0.25");
+  EXPECT_EQ(field(csv, 3, "load_gbs"), "36");
+  EXPECT_EQ(field(csv, 1, "bus_gbs"), "48");
+  EXPECT_EQ(field(csv, 1, "of_bus"), "0.75");
+  const auto j = Json::parse(report_json(r));
+  ASSERT_TRUE(j.ok());
+  EXPECT_DOUBLE_EQ((*j)["load"]["gb_per_s"].as_double(), 36);
+  EXPECT_DOUBLE_EQ((*j)["load"]["of_bus"].as_double(), 0.75);
+  EXPECT_DOUBLE_EQ((*j)["limits"]["bus_gb_per_s"].as_double(), 48);
+}
+
 TEST(OpsReport, CsvAndJsonReadBack) {
   OpsReport r;
   r.setting = sample(false).setting;

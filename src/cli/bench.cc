@@ -63,7 +63,8 @@ Result<WalkOptions> walk_options(const Args& args) {
   return o;
 }
 
-// The limits are those of this machine's cores; of a device that computes elsewhere none are known.
+// The limits are those of this machine's cores; of a device that computes elsewhere only the bus to
+// it is known.
 Result<Setting> setting(const EngineOptions& options, bool has_meter) {
   NW_ASSIGN(const auto backend, make_backend(options.backend, {.n_threads = 1}));
   Setting s;
@@ -80,7 +81,10 @@ Result<Setting> setting(const EngineOptions& options, bool has_meter) {
   s.n_threads = options.n_threads > 0 ? options.n_threads : default_thread_count();
   s.has_meter = has_meter && backend->is_host();
   s.limits.n_threads = s.n_threads;
-  if (!backend->is_host()) return s;
+  if (!backend->is_host()) {
+    s.limits.bus_gb_per_s = backend->measure_bus();
+    return s;
+  }
   fmt::print(stderr, "measuring the machine ...\n");
   LimitsOptions limits;
   limits.n_threads = s.n_threads;
@@ -171,6 +175,7 @@ Status bench_walk(const Args& args) {
   const Stopwatch opening;
   NW_ASSIGN(const auto engine, Engine::open(options));
   report.open_seconds = opening.ms() * 1e-3;
+  report.load = engine->load_stats();
   NW_ASSIGN(const auto tokens, walk_text(args, *engine, n_tokens, walking.seed, report.prompt));
   report.model = engine->info().name;
   report.path = engine->info().path;
