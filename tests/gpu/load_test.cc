@@ -48,10 +48,10 @@ class Load : public testing::TestWithParam<std::string> {
   // Random bytes, `shift` bytes behind 16 aligned ones.
   Weight weight(DType type, int64_t n_in, int64_t n_out, int64_t n_experts, int shift = 0) {
     const int64_t n_bytes = row_bytes(type, n_in) * n_out * n_experts;
-    store_.resize(n_bytes + 64);
-    for (std::byte& b : store_) b = static_cast<std::byte>(rng_());
-    const auto address = reinterpret_cast<uintptr_t>(store_.data());
-    return {store_.data() + (16 - address % 16) + shift, type, n_in, n_out, n_experts};
+    std::vector<std::byte>& store = stores_.emplace_back(n_bytes + 64);  // kept: a backend knows
+    for (std::byte& b : store) b = static_cast<std::byte>(rng_());       // weights by address
+    const auto address = reinterpret_cast<uintptr_t>(store.data());
+    return {store.data() + (16 - address % 16) + shift, type, n_in, n_out, n_experts};
   }
   void check(const Weight& w, Placement where) {
     SCOPED_TRACE(testing::Message() << dtype_name(w.type) << " " << w.n_in << " x " << w.n_out
@@ -66,7 +66,7 @@ class Load : public testing::TestWithParam<std::string> {
     }
   }
   std::unique_ptr<Backend> backend_;
-  std::vector<std::byte> store_;
+  std::vector<std::vector<std::byte>> stores_;
   std::mt19937 rng_{3};
 };
 
@@ -87,32 +87,28 @@ TEST_P(Load, PlanesOfEveryType) {
         for (const int shift : {0, 2, 5}) {
           if (where == Placement::kHost && !backend_->reads_host_memory()) continue;
           check(weight(type, n_in, n_out, n_experts, shift), where);
-          // The next weight lies at the same place: for a backend that knows none.
-          backend_ = *make_backend(GetParam(), {});
         }
   }
 }
 
 // More than all the slots and the staging area hold.
 TEST_P(Load, LargeStacks) {
-  const int64_t mib = GetParam() == "emu" ? 1 : 150;
+  const bool maps = GetParam() == "metal";
+  const int64_t mib = GetParam() == "emu" ? 1 : maps ? 20 : 150;
   for (const DType type : {DType::kF16, DType::kQ8_0, DType::kQ2_K, DType::kMXFP4}) {
+    if (maps && type == DType::kF16) continue;  // stays where it lies
     const int64_t row = row_bytes(type, 1024);
     check(weight(type, 1024, (mib << 20) / row / 7, 7), Placement::kDevice);
     backend_->finish_loading();
-    backend_ = *make_backend(GetParam(), {});
   }
 }
 
 // Weights, small ones between large ones, all looked at only when the last has been sent.
 TEST_P(Load, ManyWeightsFollowEachOther) {
-  std::vector<std::vector<std::byte>> stores;
   std::vector<Weight> sent, got;
   for (int i = 0; i < 40; i++) {
     const int64_t n_out = i % 3 == 0 ? 2 : 400;
-    stores.emplace_back(row_bytes(DType::kQ8_0, 256) * n_out);
-    for (std::byte& b : stores.back()) b = static_cast<std::byte>(rng_());
-    sent.push_back({stores.back().data(), DType::kQ8_0, 256, n_out});
+    sent.push_back(weight(DType::kQ8_0, 256, n_out, 1));
     const auto adopted = backend_->adopt(sent.back(), Placement::kDevice);
     ASSERT_TRUE(adopted.ok());
     got.push_back(*adopted);

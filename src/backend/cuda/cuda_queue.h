@@ -64,7 +64,8 @@ class Stream : public gpu::Queue {
     Stream& stream_;
     const gpu::Upload& upload_;
   };
-  static constexpr int64_t kSlotBytes = int64_t{4} << 20;
+  // Together less than a server's last cache, which the bus then reads from.
+  static constexpr int64_t kSlotBytes = int64_t{2} << 20;
   static constexpr int kSlots = 16;
   static constexpr int64_t kStagedBytes = int64_t{1} << 20;  // from here on threads pay
 

@@ -9,7 +9,7 @@ namespace narwhal::gpu {
 namespace {
 
 constexpr int kMostThreads = 12;
-constexpr int64_t kSmallestPiece = int64_t{1} << 20;  // a transfer costs as much as 100 KiB
+constexpr int64_t kSmallestPiece = int64_t{512} << 10;  // a transfer costs as much as 100 KiB
 constexpr int64_t kPiecesOfARun = 16;
 
 }  // namespace

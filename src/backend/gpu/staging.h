@@ -2,7 +2,7 @@
 // only, and several times as fast as one core copies there, page faults included. So threads fill
 // slots of pinned memory while what was filled before is on the bus.
 //
-//   Staging staging(16, 4 << 20, 8);
+//   Staging staging(16, 2 << 20, 8);
 //   staging.run(file.data(), file.size(), file.size(), bus);
 //
 //   file    | piece 0 | piece 1 | piece 2 | ...      each to the next slot, in a ring
