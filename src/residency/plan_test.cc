@@ -79,6 +79,19 @@ TEST_F(Plan, ExpertsLeaveADeviceThatIsTooSmall) {
   EXPECT_EQ(moved(8 * kGib, 0).host_weights_bytes, 0u) << "what is no expert does not fit either";
 }
 
+TEST_F(Plan, NoMoreExpertsLeaveThanMust) {
+  const uint64_t all = plan(128 * kGib, 32768).total_bytes, experts = 70 * kGib;
+  const auto moved = [&](uint64_t available) {
+    const PlanRequest q = move_experts_to_host(config_, layout_, request_, available, experts);
+    EXPECT_EQ(make_plan(config_, layout_, q, available).fits(), available >= all - experts);
+    return q.host_weights_bytes;
+  };
+  EXPECT_EQ(moved(all), 0u);
+  EXPECT_EQ(moved(all - 1), 1u);
+  EXPECT_EQ(moved(all - experts), experts);
+  EXPECT_EQ(moved(all - experts - 1), 0u) << "refused: all experts together are not enough";
+}
+
 TEST_F(Plan, RefusalsSayWhatWouldFit) {
   const MemoryPlan tight = plan(83 * kGib, 1048576);
   const Status status = check_plan(config_, layout_, request_, tight);
