@@ -119,46 +119,54 @@ k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table
   }
 }
 
-// Units of R rows that a lane has asked for.
+// Units of each of R rows that a lane asks for at a time.
 template <class C, int R>
 struct DotBatch {
   k_value int kUnits = (Ahead<C, R>::kUnits + 1) / 2, kStep = kUnits * kSimd;
-  typename C::Raw raw[kUnits][R];
-
-  // Units first, first + 32 .. of rows with `units` of them; beyond, the last: no branch holds
-  // loads back.
-  k_call void load(k_private const Planes (&rows)[R], int first, int units) {
-    k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++)
-        C::load(rows[r], min_int(first + i * kSimd, units - 1), raw[i][r]);
-  }
 };
+
+// Asks for units first, first + 32 .. of rows with `units` of them; beyond, for the last: no branch
+// holds loads back.
+template <class C, int R>
+k_fn void dot_load(k_private const Planes (&rows)[R], int first, int units,
+                   k_private typename C::Raw (&batch)[DotBatch<C, R>::kUnits][R]) {
+  k_unroll for (int i = 0; i < DotBatch<C, R>::kUnits; i++) k_unroll for (int r = 0; r < R; r++)
+      C::load(rows[r], min_int(first + i * kSimd, units - 1), batch[i][r]);
+}
+
+template <class T, int kUnits, int R>
+k_fn void dot_copy(k_private const T (&from)[kUnits][R], k_private T (&to)[kUnits][R]) {
+  k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++) to[i][r] =
+      from[i][r];
+}
 
 // Rows of n_in columns times N inputs, part of a group: this lane's share is added to acc. `batch`
 // holds the rows' first units and, afterwards, those of `next`, the rows that come after (`more`).
 // x null: the inputs are in shared memory.
 template <class C, int R, int N, class S>
 k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
-                   k_shared const typename C::Table* table, k_private DotBatch<C, R>& batch,
+                   k_shared const typename C::Table* table,
+                   k_private typename C::Raw (&batch)[DotBatch<C, R>::kUnits][R],
                    k_private const Planes (&rows)[R], k_private const Planes (&next)[R], bool more,
                    int n_in, k_device const float* x, int64_t x_stride, int n,
                    k_private float (&acc)[R][N]) {
-  typedef DotBatch<C, R> Batch;
+  const int kUnits = DotBatch<C, R>::kUnits, kStep = DotBatch<C, R>::kStep;
   const int units = n_in / C::kUnit, lane = int(g.lane);
   int begin = 0;  // first column in shared memory
-  for (int u = 0; u < units; u += Batch::kStep) {
+  for (int u = 0; u < units; u += kStep) {
     if (x && u * C::kUnit % S::kColumns == 0) {
       begin = u * C::kUnit;
       dot_inputs<N>(g, sh, x, x_stride, n, begin, min_int(S::kColumns, n_in - begin));
     }
-    Batch coming = batch;
-    if (u + Batch::kStep < units)
-      coming.load(rows, u + Batch::kStep + lane, units);
+    typename C::Raw coming[kUnits][R];
+    dot_copy(batch, coming);
+    if (u + kStep < units)
+      dot_load<C, R>(rows, u + kStep + lane, units, coming);
     else if (more)
-      coming.load(next, lane, units);
-    k_unroll for (int i = 0; i < Batch::kUnits; i++) if (u + lane + i * kSimd < units)
-        dot_unit<C, R, N>(sh, table, batch.raw[i], u + lane + i * kSimd, -begin,
-                          g.lane % kTableCopies, acc);
-    batch = coming;
+      dot_load<C, R>(next, lane, units, coming);
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + lane + i * kSimd < units) dot_unit<C, R, N>(
+        sh, table, batch[i], u + lane + i * kSimd, -begin, g.lane % kTableCopies, acc);
+    dot_copy(coming, batch);
   }
 }
 
@@ -175,9 +183,8 @@ struct DotVec {
   k_device const float* x;
   int n_stretches;
 
-  // A simd's rows of a tile.
+  // Where a simd's rows of a tile belong.
   struct Tile {
-    Planes rows[R];
     int64_t first, count, n_out;  // outputs; those of the part of the matrix; of the matrix
     int n_in, part, c0;           // c0: first of the rows of x
     k_device float* y;
@@ -185,7 +192,8 @@ struct DotVec {
 
   static k_fn_member int outputs(int64_t, int64_t) { return kOutputs; }
 
-  k_call void find(k_private const Group& g, int at, k_private Tile& t) k_const {
+  k_call void find(k_private const Group& g, int at, k_private Tile& t,
+                   k_private Planes (&rows)[R]) k_const {
     const int all = list.all_tiles();
     Matrix w;
     const int tile = list.find(at % all, &w);
@@ -193,8 +201,10 @@ struct DotVec {
     const int across = int((per_part + kOutputs - 1) / kOutputs);
     t.part = tile / across;
     const int64_t o = int64_t(tile % across) * kOutputs + g.simd * R;
-    k_unroll for (int r = 0; r < R; r++) t.rows[r] =
-        planes_of<C>(w, t.part * per_part + min_long(o + r, per_part - 1));
+    k_unroll for (int r = 0; r < R; r++) {
+      const Planes row = planes_of<C>(w, t.part * per_part + min_long(o + r, per_part - 1));
+      rows[r] = row;
+    }
     t.first = t.part * per_part + o;
     t.count = per_part - o;
     t.n_out = w.n_out;
@@ -203,35 +213,41 @@ struct DotVec {
     t.y = list.output(at % all);
   }
 
+  k_call void store(k_private const Group& g, k_private const Tile& t,
+                    k_private const float (&acc)[R][N]) k_const {
+    k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
+      const float sum = g.simd_sum(acc[r][c]);
+      if (c >= n - t.c0 || r >= t.count || g.lane != 0) continue;
+      k_device float* out = t.y + (t.c0 + c) * t.n_out + t.first + r;
+      *out = add ? *out + sum : sum;
+    }
+  }
+
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const int64_t all = int64_t(list.all_tiles()) * ((n + N - 1) / N);
     const int begin = int(all * g.group / n_stretches),
               end = int(all * (g.group + 1) / n_stretches);
-    Tile t, next;
-    find(g, begin, t);
-    DotBatch<C, R> batch;
-    batch.load(t.rows, int(g.lane), t.n_in / C::kUnit);
+    Tile t, coming;
+    Planes rows[R], next[R];
+    find(g, begin, t, rows);
+    typename C::Raw batch[DotBatch<C, R>::kUnits][R];
+    dot_load<C, R>(rows, int(g.lane), t.n_in / C::kUnit, batch);
     load_table(g, &sh->table);
     int held_part = -1, held_c0 = -1;
     for (int at = begin; at < end; at++) {
-      find(g, min_int(at + 1, end - 1), next);
+      find(g, min_int(at + 1, end - 1), coming, next);
       const bool held = t.n_in <= Shared::kColumns && held_part == t.part && held_c0 == t.c0;
       const int64_t stride = int64_t(t.n_in) * n_groups;
-      const int count = min_int(N, n - t.c0);
       float acc[R][N];
       k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) acc[r][c] = 0;
-      dot_rows<C, R, N>(g, sh, &sh->table, batch, t.rows, next.rows, at + 1 < end, t.n_in,
+      dot_rows<C, R, N>(g, sh, &sh->table, batch, rows, next, at + 1 < end, t.n_in,
                         held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in, stride,
-                        count, acc);
-      k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
-        const float sum = g.simd_sum(acc[r][c]);
-        if (c >= count || r >= t.count || g.lane != 0) continue;
-        k_device float* out = t.y + (t.c0 + c) * t.n_out + t.first + r;
-        *out = add ? *out + sum : sum;
-      }
+                        min_int(N, n - t.c0), acc);
+      store(g, t, acc);
       held_part = t.part;
       held_c0 = t.c0;
-      t = next;
+      t = coming;
+      k_unroll for (int r = 0; r < R; r++) rows[r] = next[r];
     }
   }
 };

@@ -23,15 +23,21 @@ k_value int kHiddenRows = 4;
 template <class C>
 k_fn void hidden_rows(k_private const Matrix& w1, k_private const Matrix& w3, int64_t j,
                       k_private Planes (&rows)[kHiddenRows]) {
-  k_unroll for (int i = 0; i < kHiddenRows; i++) rows[i] =
-      planes_of<C>(i < 2 ? w1 : w3, min_long(j + i % 2, w1.n_out - 1));
+  k_unroll for (int i = 0; i < 2; i++) {
+    const int64_t row = min_long(j + i, w1.n_out - 1);
+    const Planes gate = planes_of<C>(w1, row), up = planes_of<C>(w3, row);
+    rows[i] = gate;
+    rows[i + 2] = up;
+  }
 }
 
 // Two hidden values of a simd, from j on, of one expert and row: as ExpertHidden. x null: the row
 // is in shared memory.
 template <class C, class S>
 k_fn void dot_hidden(k_private const Group& g, k_shared S* sh,
-                     k_shared const typename C::Table* table, k_private DotBatch<C, 4>& batch,
+                     k_shared const typename C::Table* table,
+                     k_private
+                     typename C::Raw (&batch)[DotBatch<C, kHiddenRows>::kUnits][kHiddenRows],
                      k_private const Planes (&rows)[kHiddenRows],
                      k_private const Planes (&next)[kHiddenRows], bool more, int64_t n_in,
                      int64_t inner, k_device const float* x, float limit, float weight, int64_t j,
@@ -68,8 +74,8 @@ struct DotHidden {
   k_call void find(k_private const Group& g, int of,
                    k_private Planes (&rows)[kHiddenRows]) k_const {
     const int wide = across(w1), e = ids ? ids[of / wide] : 0;
-    hidden_rows<C>(expert_of(w1, e), expert_of(w3, e), int64_t(of % wide) * kOutputs + 2 * g.simd,
-                   rows);
+    const Matrix gate = expert_of(w1, e), up = expert_of(w3, e);
+    hidden_rows<C>(gate, up, int64_t(of % wide) * kOutputs + 2 * g.simd, rows);
   }
 
   k_call void one_shared(k_private const Group& g, k_shared Shared* sh, int of,
@@ -78,8 +84,8 @@ struct DotHidden {
     const int64_t j = int64_t(of % wide) * kOutputs + 2 * g.simd, n_in = shared_w1.n_in;
     Planes rows[kHiddenRows];
     hidden_rows<CodecQ8_0>(shared_w1, shared_w3, j, rows);
-    DotBatch<CodecQ8_0, kHiddenRows> batch;
-    batch.load(rows, int(g.lane), int(n_in) / CodecQ8_0::kUnit);
+    CodecQ8_0::Raw batch[DotBatch<CodecQ8_0, kHiddenRows>::kUnits][kHiddenRows];
+    dot_load<CodecQ8_0, kHiddenRows>(rows, int(g.lane), int(n_in) / CodecQ8_0::kUnit, batch);
     const bool there = *held == r && n_in <= Shared::kColumns;
     dot_hidden<CodecQ8_0>(g, sh, static_cast<k_shared const NoTable*>(nullptr), batch, rows, rows,
                           false, n_in, shared_w1.n_out, there ? nullptr : x + r * n_in, limit, 1.0f,
@@ -95,8 +101,8 @@ struct DotHidden {
     if (at >= end) return;
     Planes rows[kHiddenRows], next[kHiddenRows];
     find(g, at - n_shared, rows);
-    DotBatch<C, kHiddenRows> batch;
-    batch.load(rows, int(g.lane), int(w1.n_in) / C::kUnit);
+    typename C::Raw batch[DotBatch<C, kHiddenRows>::kUnits][kHiddenRows];
+    dot_load<C, kHiddenRows>(rows, int(g.lane), int(w1.n_in) / C::kUnit, batch);
     load_table(g, &sh->table);
     for (; at < end; at += n_spread) {
       const int of = at - n_shared, pair = of / wide, r = pair / k;
@@ -118,7 +124,7 @@ template <class C, class Shared8>
 struct DotDown {
   k_value int kThreads = kDotThreads, kResident = 2, kPerSimd = 2, kOutputs = kDotSimds * kPerSimd;
   typedef DotShared<C, 1> Shared;
-  typedef DotBatch<C, kPerSimd> Batch;
+  k_value int kUnits = DotBatch<C, kPerSimd>::kUnits, kStep = DotBatch<C, kPerSimd>::kStep;
   Matrix w2, shared_w2;
   int k;
   k_device const int32_t* ids;
@@ -129,15 +135,15 @@ struct DotDown {
   // Units first, first + 32 .. of the experts' rows, which have `units` together. `rows` are those
   // of expert 0.
   k_call void load(k_shared const Shared* sh, k_private const Planes (&rows)[kPerSimd], int first,
-                   int units, k_private Batch& batch) k_const {
+                   int units, k_private typename C::Raw (&batch)[kUnits][kPerSimd]) k_const {
     const int each = int(w2.n_in) / C::kUnit;
-    k_unroll for (int i = 0; i < Batch::kUnits; i++) {
+    k_unroll for (int i = 0; i < kUnits; i++) {
       const int at = min_int(first + i * kSimd, units - 1);
       const int nth = at / each;
       const int64_t skip = sh->experts[nth] * w2.expert_stride;
       k_unroll for (int r = 0; r < kPerSimd; r++) {
         const Planes row = {rows[r].a + skip, rows[r].b + skip, rows[r].c + skip};
-        C::load(row, at - nth * each, batch.raw[i][r]);
+        C::load(row, at - nth * each, batch[i][r]);
       }
     }
   }
@@ -147,37 +153,42 @@ struct DotDown {
     const int64_t o = int64_t(int(g.group) % tiles) * kOutputs + g.simd * kPerSimd;
     const int all = k * int(w2.n_in), units = all / C::kUnit, lane = int(g.lane);
     Planes rows[kPerSimd], shared_rows[kPerSimd];
-    DotBatch<CodecQ8_0, kPerSimd> shared_batch;
-    k_unroll for (int i = 0; i < kPerSimd; i++) rows[i] =
-        planes_of<C>(w2, min_long(o + i, w2.n_out - 1));
+    CodecQ8_0::Raw shared_batch[DotBatch<CodecQ8_0, kPerSimd>::kUnits][kPerSimd];
+    k_unroll for (int i = 0; i < kPerSimd; i++) {
+      const Planes row = planes_of<C>(w2, min_long(o + i, w2.n_out - 1));
+      rows[i] = row;
+    }
     float acc[kPerSimd][1] = {{0}, {0}}, more[kPerSimd][1] = {{0}, {0}};
     if (int(g.index) < k) sh->experts[g.index] = ids[r * k + int(g.index)];
     if (IsCodec<Shared8>::kValue) {
-      k_unroll for (int i = 0; i < kPerSimd; i++) shared_rows[i] =
-          planes_of<CodecQ8_0>(shared_w2, min_long(o + i, w2.n_out - 1));
-      shared_batch.load(shared_rows, lane, int(shared_w2.n_in) / CodecQ8_0::kUnit);
+      k_unroll for (int i = 0; i < kPerSimd; i++) {
+        const Planes row = planes_of<CodecQ8_0>(shared_w2, min_long(o + i, w2.n_out - 1));
+        shared_rows[i] = row;
+      }
+      dot_load<CodecQ8_0, kPerSimd>(shared_rows, lane, int(shared_w2.n_in) / CodecQ8_0::kUnit,
+                                    shared_batch);
       dot_rows<CodecQ8_0, kPerSimd, 1>(
           g, sh, static_cast<k_shared const NoTable*>(nullptr), shared_batch, shared_rows,
           shared_rows, false, int(shared_w2.n_in), shared_hidden + r * shared_w2.n_in, 0, 1, more);
     } else {
       g.barrier();
     }
-    Batch batch;
+    typename C::Raw batch[kUnits][kPerSimd], coming[kUnits][kPerSimd];
     load(sh, rows, lane, units, batch);
     load_table(g, &sh->table);
     int begin = 0;  // first column in shared memory
-    for (int u = 0; u < units; u += Batch::kStep) {
+    for (int u = 0; u < units; u += kStep) {
       if (u * C::kUnit % Shared::kColumns == 0) {
         begin = u * C::kUnit;
         dot_inputs<1>(g, sh, hidden + int64_t(r) * all, 0, 1, begin,
                       min_int(Shared::kColumns, all - begin));
       }
-      Batch coming = batch;
-      if (u + Batch::kStep < units) load(sh, rows, u + Batch::kStep + lane, units, coming);
-      k_unroll for (int i = 0; i < Batch::kUnits; i++) if (u + lane + i * kSimd < units)
-          dot_unit<C, kPerSimd, 1>(sh, &sh->table, batch.raw[i], u + lane + i * kSimd, -begin,
+      dot_copy(batch, coming);
+      if (u + kStep < units) load(sh, rows, u + kStep + lane, units, coming);
+      k_unroll for (int i = 0; i < kUnits; i++) if (u + lane + i * kSimd < units)
+          dot_unit<C, kPerSimd, 1>(sh, &sh->table, batch[i], u + lane + i * kSimd, -begin,
                                    g.lane % kTableCopies, acc);
-      batch = coming;
+      dot_copy(coming, batch);
     }
     k_unroll for (int i = 0; i < kPerSimd; i++) {
       float sum = g.simd_sum(acc[i][0]);

@@ -75,7 +75,8 @@ struct ExpertDown {
     float acc[1][1] = {{0}};
     for (int i = 0; i < k; i++) {
       const int pair = r * k + i;
-      const Planes row[1] = {planes_of<C>(expert_of(w2, ids[pair]), o)};
+      const Matrix w = expert_of(w2, ids[pair]);
+      const Planes row[1] = {planes_of<C>(w, o)};
       accumulate<C, 1, 1>(&sh->table, row, int(w2.n_in) / C::kUnit, int(g.lane), kSimd,
                           hidden + pair * w2.n_in, 0, 1, acc);
     }

@@ -194,13 +194,28 @@ struct HcMix {
     g.barrier();
   }
 
+  // Of a simd's outputs: unit u of the slice, `units` of each stream.
+  k_call void load_weights(k_private const Group& g, int u, int begin, int units,
+                           k_private typename C::Raw (&raw)[kEach]) k_const {
+    if (u >= n_hc * units) return;
+    const int at = (int(d) * (u / units) + begin) / C::kUnit + u % units;
+    k_unroll for (int e = 0; e < kEach; e++) {
+      const int o = e * kSimds + int(g.simd);
+      const Planes row = planes_of<C>(fn, min_int(o, int(fn.n_out) - 1));
+      C::load(row, at, raw[e]);
+    }
+  }
+
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const int slice = int(g.group) % slices, r0 = int(g.group) / slices * kRows;
     const int begin = slice * kColumns, count = min_int(kColumns, int(d) - begin);
     const int n_rows = min_int(kRows, n - r0), n_mixes = int(fn.n_out);
     const int units = count / C::kUnit;  // of a stream
+    // A simd's outputs at a time: a lane's streams stay in registers for all of them. Weights are
+    // on their way while the streams come.
+    typename C::Raw raw[kEach];
+    load_weights(g, int(g.lane), begin, units, raw);
     load_streams(g, sh, r0, n_rows, begin, count);
-    // A simd's outputs at a time: a lane's streams stay in registers for all of them.
     float sum[kEach][kRows];
     k_unroll for (int e = 0; e < kEach; e++) k_unroll for (int row = 0; row < kRows; row++)
         sum[e][row] = 0;
@@ -215,13 +230,11 @@ struct HcMix {
         const int o = e * kSimds + int(g.simd);
         if (o > n_mixes) continue;
         Run run;
-        typename C::Raw raw;
-        C::load(planes_of<C>(fn, o < n_mixes ? o : 0), (int(d) * h + begin + column) / C::kUnit,
-                raw);
-        C::run(raw, 0, &sh->table, run);
+        C::run(raw[e], 0, &sh->table, run);
         k_unroll for (int row = 0; row < kRows; row++) k_unroll for (int i = 0; i < C::kRun; i++)
             sum[e][row] = k_mad(o < n_mixes ? run.q[i] : v[row][i], v[row][i], sum[e][row]);
       }
+      load_weights(g, u + kSimd, begin, units, raw);
     }
     k_unroll for (int e = 0; e < kEach; e++) {
       const int o = e * kSimds + int(g.simd);
