@@ -1,12 +1,14 @@
 // Sampler: from logits to the next token.
 //
 //   Sampler sampler({.temperature = 0.6f, .seed = 7});
-//   NW_ASSIGN(int32_t id, sampler.sample(session.logits()));
+//   NW_ASSIGN(int32_t id, sampler.sample(session.prediction()));
 //   sampler.accept(id);                     // so that penalties and the random stream advance
 //
-// Order: penalties, temperature, top-k, top-p, min-p, draw. Temperature 0 takes the largest logit,
-// the lowest id on a tie. The random stream depends on the seed and the number of draws only. One
-// thread.
+// Order: bias, candidates, penalties and bans, temperature, top-k, top-p, min-p, draw. Candidates
+// are the Candidates::kMost most likely tokens: what is less likely is never sampled, unless all of
+// them are banned; then they are those of what is not. Probabilities are among the candidates.
+// Temperature 0 takes the largest logit, the lowest id on a tie. The random stream depends on the
+// seed and the number of draws only. One thread.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +17,14 @@
 #include <utility>
 #include <vector>
 
+#include "narwhal/candidates.h"
 #include "narwhal/status.h"
 
 namespace narwhal {
 
 struct SamplingOptions {
   float temperature = 0.6f;
-  int top_k = 0;                // keep the k most likely; 0 = all
+  int top_k = 0;                // keep the k most likely; 0 = all candidates
   float top_p = 0.95f;          // keep the smallest set with at least this probability; 1 = all
   float min_p = 0;              // drop tokens below min_p times the most likely; 0 = none
   float presence_penalty = 0;   // subtracted from the logit of every token already sampled
@@ -41,7 +44,10 @@ class Sampler {
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
 
-  // kFailed when the logits hold a NaN (its index is named) or when nothing may be sampled.
+  // kFailed when the logits hold a NaN (its index is named) or when nothing may be sampled. Both
+  // give the same token; the first asks for the row where there is a bias or all candidates are
+  // banned.
+  Result<int32_t> sample(const Prediction& next);
   Result<int32_t> sample(std::span<const float> logits);
   void accept(int32_t id);
   uint64_t seed() const;

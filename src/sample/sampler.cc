@@ -25,15 +25,20 @@ struct Candidate {
 bool more_likely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
-bool less_likely(const Candidate& a, const Candidate& b) { return more_likely(b, a); }
 
 Status check_range(const char* name, double value, double low, double high) {
   if (value >= low && value <= high) return ok_status();  // false for NaN
   return usage(fmt::format("{} is {}, expected {} to {}", name, value, low, high));
 }
 
-// exp((logit - best) / temperature) for every candidate; an infinite logit beats every finite one.
-void weigh(std::vector<Candidate>& candidates, float best, float temperature) {
+// exp((logit - best) / temperature) for every candidate, most likely first; an infinite logit beats
+// every finite one. What is further below the best than double precision can see has no share in
+// any sum and is left out.
+void weigh(std::vector<Candidate>& candidates, float temperature) {
+  const float best = candidates.front().logit;
+  const double reach = 60.0 * double(temperature);
+  const double floor = best == kInf ? double(kInf) : double(best) - reach;
+  while (double(candidates.back().logit) < floor) candidates.pop_back();
   for (Candidate& c : candidates) {
     c.weight =
         c.logit == best ? 1.0 : std::exp((double(c.logit) - double(best)) / double(temperature));
@@ -46,29 +51,13 @@ double total_weight(const std::vector<Candidate>& candidates) {
   return total;
 }
 
-void keep_top_k(std::vector<Candidate>& candidates, int top_k) {
-  if (top_k <= 0 || static_cast<size_t>(top_k) >= candidates.size()) return;
-  std::nth_element(candidates.begin(), candidates.begin() + (top_k - 1), candidates.end(),
-                   more_likely);
-  candidates.resize(top_k);
-  // Back to the order of ids: sums must not depend on how the library partitions.
-  std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
-}
-
-// A heap gives the few most likely of a large vocabulary without sorting it.
 void keep_top_p(std::vector<Candidate>& candidates, float top_p) {
   if (top_p >= 1) return;
   const double wanted = double(top_p) * total_weight(candidates);
-  std::make_heap(candidates.begin(), candidates.end(), less_likely);
-  auto end = candidates.end();
-  double mass = 0;
-  do {
-    std::pop_heap(candidates.begin(), end, less_likely);
-    mass += (--end)->weight;
-  } while (mass < wanted && end != candidates.begin());
-  candidates.erase(candidates.begin(), end);
-  std::reverse(candidates.begin(), candidates.end());
+  double mass = candidates.front().weight;
+  size_t n = 1;
+  while (mass < wanted && n < candidates.size()) mass += candidates[n++].weight;
+  candidates.resize(n);
 }
 
 void keep_min_p(std::vector<Candidate>& candidates, float min_p) {
@@ -92,70 +81,49 @@ struct Sampler::State {
   uint64_t seed = 0;
   uint64_t n_accepted = 0;
   std::unordered_map<int32_t, int64_t> counts;  // of accepted tokens
-  std::vector<float> logits;                    // working copy
-  std::vector<Candidate> candidates;
+  std::vector<int32_t> banned;                  // ascending
+  std::vector<Candidate> candidates;            // most likely first
 
-  Status adjust(std::span<const float> raw);
-  Result<float> best() const;
-  int32_t first_with(float logit) const;
-  void collect(float best_logit);
+  bool is_banned(int32_t id) const { return std::binary_search(banned.begin(), banned.end(), id); }
+  std::vector<float> biased(std::span<const float> row) const;
+  bool collect(const Candidates& best);
+  int32_t choose();
 };
 
-// Fills `logits` with bias, penalties and bans applied.
-Status Sampler::State::adjust(std::span<const float> raw) {
-  for (size_t i = 0; i < raw.size(); i++) {
-    if (std::isnan(raw[i])) {
-      return failed(fmt::format(
-          "logit {} of {} is not a number; the model file is damaged or the backend has a fault", i,
-          raw.size()));
-    }
-  }
-  logits.assign(raw.begin(), raw.end());
-  const auto inside = [&](int32_t id) {
-    return id >= 0 && static_cast<size_t>(id) < logits.size();
-  };
+std::vector<float> Sampler::State::biased(std::span<const float> row) const {
+  std::vector<float> out(row.begin(), row.end());
   for (const auto& [id, bias] : options.logit_bias) {
-    if (inside(id)) logits[id] += bias;
+    if (static_cast<size_t>(id) < out.size()) out[static_cast<size_t>(id)] += bias;
   }
-  if (options.presence_penalty != 0 || options.frequency_penalty != 0) {
-    for (const auto& [id, count] : counts) {
-      if (inside(id)) {
-        logits[id] -= options.presence_penalty + options.frequency_penalty * float(count);
-      }
-    }
-  }
-  for (int32_t id : options.banned) {
-    if (inside(id)) logits[id] = -kInf;
-  }
-  return ok_status();
+  return out;
 }
 
-Result<float> Sampler::State::best() const {
-  float best = -kInf;
-  for (float v : logits) best = std::max(best, v);
-  if (best == -kInf) {
-    return failed(fmt::format(
-        "nothing may be sampled: all {} logits are excluded or minus infinity", logits.size()));
-  }
-  return best;
-}
-
-int32_t Sampler::State::first_with(float logit) const {
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), logit) - logits.begin());
-}
-
-// Candidates in the order of ids. What is further below the best than double precision can see has
-// no share in any sum and is left out.
-void Sampler::State::collect(float best_logit) {
+// Fills `candidates` with what may be sampled, penalties applied; false when that is nothing.
+bool Sampler::State::collect(const Candidates& best) {
   candidates.clear();
-  const double reach = 60.0 * double(options.temperature);
-  const double floor = best_logit == kInf ? double(kInf) : double(best_logit) - reach;
-  for (size_t i = 0; i < logits.size(); i++) {
-    if (double(logits[i]) >= floor && logits[i] != -kInf) {
-      candidates.push_back({static_cast<int32_t>(i), logits[i], 0});
+  const bool penalised = options.presence_penalty != 0 || options.frequency_penalty != 0;
+  for (int i = 0; i < best.n; i++) {
+    const int32_t id = best.ids[i];
+    if (is_banned(id)) continue;
+    float logit = best.logits[i];
+    if (penalised) {
+      if (const auto seen = counts.find(id); seen != counts.end())
+        logit -= options.presence_penalty + options.frequency_penalty * float(seen->second);
     }
+    if (logit != -kInf) candidates.push_back({id, logit, 0});
   }
-  weigh(candidates, best_logit, options.temperature);
+  if (penalised) std::sort(candidates.begin(), candidates.end(), more_likely);
+  return !candidates.empty();
+}
+
+int32_t Sampler::State::choose() {
+  const SamplingOptions& o = options;
+  if (o.temperature <= 0) return candidates.front().id;
+  weigh(candidates, o.temperature);
+  if (o.top_k > 0 && static_cast<size_t>(o.top_k) < candidates.size()) candidates.resize(o.top_k);
+  keep_top_p(candidates, o.top_p);
+  keep_min_p(candidates, o.min_p);
+  return draw(candidates, sample::random_unit(seed, n_accepted));
 }
 
 Status check_sampling(const SamplingOptions& o) {
@@ -185,6 +153,8 @@ Sampler::Sampler(SamplingOptions options) : state_(std::make_unique<State>()) {
     std::random_device device;
     state_->seed = (uint64_t{device()} << 16 ^ device()) & ((uint64_t{1} << 48) - 1);
   }
+  state_->banned = options.banned;
+  std::sort(state_->banned.begin(), state_->banned.end());
   state_->options = std::move(options);
 }
 
@@ -192,17 +162,30 @@ Sampler::~Sampler() = default;
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 
-Result<int32_t> Sampler::sample(std::span<const float> logits) {
+Result<int32_t> Sampler::sample(const Prediction& next) {
   State& s = *state_;
-  const SamplingOptions& o = s.options;
-  NW_TRY(s.adjust(logits));
-  NW_ASSIGN(const float best, s.best());
-  if (o.temperature <= 0) return s.first_with(best);
-  s.collect(best);
-  keep_top_k(s.candidates, o.top_k);
-  keep_top_p(s.candidates, o.top_p);
-  keep_min_p(s.candidates, o.min_p);
-  return draw(s.candidates, sample::random_unit(s.seed, s.n_accepted));
+  const auto nan = [&](const Candidates& c) {
+    return failed(fmt::format(
+        "logit {} of {} is not a number; the model file is damaged or the backend has a fault",
+        c.first_nan, next.row().size()));
+  };
+  if (next.best.first_nan >= 0) return nan(next.best);
+  if (s.options.logit_bias.empty() && s.collect(next.best)) return s.choose();
+
+  std::vector<float> row = s.biased(next.row());
+  const Candidates best = candidates_of(row);
+  if (best.first_nan >= 0) return nan(best);
+  if (s.collect(best)) return s.choose();
+  for (int32_t id : s.banned) {
+    if (static_cast<size_t>(id) < row.size()) row[static_cast<size_t>(id)] = -kInf;
+  }
+  if (s.collect(candidates_of(row))) return s.choose();
+  return failed(fmt::format("nothing may be sampled: all {} logits are excluded or minus infinity",
+                            row.size()));
+}
+
+Result<int32_t> Sampler::sample(std::span<const float> logits) {
+  return sample(Prediction{candidates_of(logits), [&] { return logits; }});
 }
 
 void Sampler::accept(int32_t id) {

@@ -225,12 +225,12 @@ TEST(Sampler, ALargeVocabularyWithTiesAgreesWithASortedReference) {
   for (size_t i = 0; i < logits.size(); i++) {
     logits[i] = float(int(sample::random_bits(5, i) % 23)) * 0.25f;
   }
-  SamplingOptions o = {.temperature = 0.7f, .top_k = 700, .top_p = 0.8f, .seed = 9};
+  SamplingOptions o = {.temperature = 0.7f, .top_k = 400, .top_p = 0.8f, .seed = 9};
   std::vector<int32_t> order(logits.size());
   for (size_t i = 0; i < order.size(); i++) order[i] = int32_t(i);
   std::stable_sort(order.begin(), order.end(),
                    [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
-  order.resize(700);
+  order.resize(400);
   double total = 0, mass = 0;
   const auto weight = [&](int32_t id) { return std::exp(double(logits[id]) / double(0.7f)); };
   for (int32_t id : order) total += weight(id);
@@ -244,6 +244,106 @@ TEST(Sampler, ALargeVocabularyWithTiesAgreesWithASortedReference) {
   std::set<int32_t> drawn(ids.begin(), ids.end());
   for (int32_t id : drawn) EXPECT_TRUE(kept.count(id)) << id;
   EXPECT_GT(drawn.size(), kept.size() * 9 / 10);
+}
+
+TEST(Candidates, AreTheMostLikelyInOrder) {
+  for (const size_t n : {1, 3, 511, 512, 513, 1023, 1024, 1025, 5000, 20000}) {
+    for (const int n_values : {1, 7, 1000000}) {
+      std::vector<float> row(n);
+      for (size_t i = 0; i < n; i++) {
+        row[i] = float(int(sample::random_bits(n, i) % uint64_t(n_values))) * 0.01f;
+        if (i % 97 == 96) row[i] = i % 2 ? kInf : -kInf;
+      }
+      std::vector<int32_t> order(n);
+      for (size_t i = 0; i < n; i++) order[i] = int32_t(i);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int32_t a, int32_t b) { return row[a] > row[b]; });
+      const Candidates c = candidates_of(row);
+      ASSERT_EQ(c.n, int32_t(std::min<size_t>(n, Candidates::kMost)));
+      EXPECT_EQ(c.first_nan, -1);
+      for (int i = 0; i < c.n; i++) {
+        ASSERT_EQ(c.ids[i], order[i]) << n << " values, place " << i;
+        ASSERT_EQ(c.logits[i], row[order[i]]);
+      }
+    }
+  }
+}
+
+TEST(Candidates, NaNIsFoundWhereverItIs) {
+  for (const size_t at : {0, 511, 700, 2999}) {
+    std::vector<float> row(3000);
+    for (size_t i = 0; i < row.size(); i++) row[i] = -float(i);
+    row[at] = std::nanf("");
+    if (at < 2999) row[at + 1] = std::nanf("");
+    EXPECT_EQ(candidates_of(row).first_nan, int32_t(at));
+  }
+}
+
+// Candidates decide as the whole row does, whatever was asked for.
+TEST(Sampler, CandidatesGiveTheTokensOfTheWholeRow) {
+  std::vector<SamplingOptions> all;
+  for (const float temperature : {0.0f, 0.6f, 1.0f, 5.0f}) {
+    for (const float top_p : {1.0f, 0.95f, 0.3f}) {
+      for (const int top_k : {0, 3, 2000}) {
+        SamplingOptions o = {.temperature = temperature, .top_k = top_k, .top_p = top_p};
+        all.push_back(o);
+        o.min_p = 0.1f;
+        all.push_back(o);
+        o.presence_penalty = 0.7f;
+        o.frequency_penalty = 0.3f;
+        all.push_back(o);
+        o.presence_penalty = -2;
+        o.banned = {0, 17, 2900, 5, 40};
+        all.push_back(o);
+        o.logit_bias = {{2999, 30.0f}, {4, -2.0f}};
+        all.push_back(o);
+      }
+    }
+  }
+  int n_rows = 0;
+  for (size_t i = 0; i < all.size(); i++) {
+    SamplingOptions o = all[i];
+    o.seed = 100 + i;
+    Sampler by_row(o), by_candidates(o);
+    for (uint64_t step = 0; step < 30; step++) {
+      std::vector<float> row(3000);
+      for (size_t k = 0; k < row.size(); k++)
+        row[k] = float(8 * sample::random_unit(step, k) + 8 * sample::random_unit(step + 99, k));
+      if (step % 5 == 0)
+        for (float& x : row) x = std::floor(x);
+      const Candidates c = candidates_of(row);
+      const auto want = by_row.sample(row);
+      const auto got = by_candidates.sample(Prediction{c, [&] {
+                                                         n_rows++;
+                                                         return std::span<const float>(row);
+                                                       }});
+      ASSERT_TRUE(want.ok() && got.ok());
+      ASSERT_EQ(*got, *want) << "options " << i << ", step " << step;
+      by_row.accept(*want);
+      by_candidates.accept(*got);
+    }
+  }
+  EXPECT_EQ(n_rows, std::ssize(all) / 5 * 30) << "only a bias needs the row";
+}
+
+TEST(Sampler, WhereAllCandidatesAreBannedTheRestIsSampled) {
+  std::vector<float> row(2000);
+  SamplingOptions o = plain();
+  for (size_t i = 0; i < row.size(); i++) {
+    row[i] = i == 1900 ? 1.0f : 2000.0f - float(i);
+    if (i < Candidates::kMost) o.banned.push_back(int32_t(i));
+  }
+  o.temperature = 0;
+  EXPECT_EQ(sample_one(row, o), Candidates::kMost);
+  o.banned.pop_back();
+  EXPECT_EQ(sample_one(row, o), Candidates::kMost - 1);
+}
+
+TEST(Sampler, WhatIsLessLikelyThanTheCandidatesIsNeverSampled) {
+  const std::vector<float> row(600, 1.0f);
+  const auto ids = sample_many(row, plain(), 5000);
+  EXPECT_LT(*std::max_element(ids.begin(), ids.end()), Candidates::kMost);
+  EXPECT_GT(std::set<int32_t>(ids.begin(), ids.end()).size(), 500u);
 }
 
 TEST(CheckSampling, NamesTheFieldOutOfRange) {
