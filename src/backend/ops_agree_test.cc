@@ -349,6 +349,53 @@ TEST_P(OpsAgree, IndexSelection) {
   }
 }
 
+// Rows of one group and of slices, with ties, infinities and NaN.
+TEST_P(OpsAgree, BestLogits) {
+  enum class Kind { kNormal, kTies, kFlat, kInfinite, kNoNumbers, kCrowded };
+  for (const int n_vocab : {1, 31, 511, 512, 513, 4096, 4097, 4160, 9001, 50001}) {
+    const std::vector<Kind> kinds = {Kind::kNormal,   Kind::kTies,      Kind::kFlat,
+                                     Kind::kInfinite, Kind::kNoNumbers, Kind::kCrowded};
+    const int n = static_cast<int>(kinds.size());
+    std::vector<float> logits = random(int64_t{n} * n_vocab, 3);
+    for (int r = 0; r < n; r++) {
+      for (int i = 0; i < n_vocab; i++) {
+        float& x = logits[int64_t{r} * n_vocab + i];
+        if (kinds[r] == Kind::kTies) x = std::nearbyint(x);
+        if (kinds[r] == Kind::kFlat) x = i % 2 == 0 ? 0.0f : -0.0f;
+        if (kinds[r] == Kind::kInfinite) x = i % 3 == 0 ? x : i % 7 == 1 ? INFINITY : -INFINITY;
+        if (kinds[r] == Kind::kNoNumbers && i % 5 == 3) x = i % 2 ? NAN : -NAN;
+        // All of the best in one slice.
+        if (kinds[r] == Kind::kCrowded && i / 32 % 64 == 5) x += 100;
+      }
+    }
+    std::vector<Candidates> got(n), want(n);
+    ops().best_logits(n, n_vocab, logits.data(), got.data());
+    ops().sync();
+    ref_.best_logits(n, n_vocab, logits.data(), want.data());
+    for (int r = 0; r < n; r++) {
+      const std::string what = std::to_string(n_vocab) + " logits, row " + std::to_string(r);
+      ASSERT_EQ(got[r].n, want[r].n) << what;
+      ASSERT_EQ(got[r].first_nan, want[r].first_nan) << what;
+      for (int i = 0; i < Candidates::kMost; i++) {
+        ASSERT_EQ(got[r].ids[i], want[r].ids[i]) << what << ", place " << i;
+        ASSERT_EQ(got[r].logits[i], want[r].logits[i]) << what << ", place " << i;
+      }
+    }
+  }
+}
+
+// More rows than a device looks at together.
+TEST_P(OpsAgree, BestLogitsOfManyRows) {
+  const int n = 37, n_vocab = 5000;
+  const std::vector<float> logits = random(int64_t{n} * n_vocab);
+  std::vector<Candidates> got(n), want(n);
+  ops().best_logits(n, n_vocab, logits.data(), got.data());
+  ops().sync();
+  ref_.best_logits(n, n_vocab, logits.data(), want.data());
+  for (int r = 0; r < n; r++)
+    for (int i = 0; i < Candidates::kMost; i++) ASSERT_EQ(got[r].ids[i], want[r].ids[i]) << r;
+}
+
 TEST_P(OpsAgree, Attention) {
   const RowFormat f{RowFormat::Kind::kAttention, 96, 64};
   Pages pages(f);

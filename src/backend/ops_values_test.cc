@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 #include <random>
 
@@ -270,6 +271,21 @@ TEST_P(OpsValues, TopKOfManyWithTies) {
     std::sort(want.begin(), want.end());
     EXPECT_EQ(select(ops(), scores, 4 * n - 1, 500), want) << n;
   }
+}
+
+TEST_P(OpsValues, BestLogitsPolicy) {
+  const std::vector<float> logits = {1, 5, NAN, 5, -INFINITY, INFINITY, -0.0f, 0};
+  const auto found = std::make_unique<Candidates>();
+  ops().best_logits(1, 8, logits.data(), found.get());
+  ops().sync();
+  const Candidates& best = *found;
+  EXPECT_EQ(best.n, 8);
+  EXPECT_EQ(best.first_nan, 2);
+  EXPECT_EQ(std::vector<int32_t>(best.ids, best.ids + 9),
+            (std::vector<int32_t>{5, 1, 3, 0, 6, 7, 2, 4, -1}))
+      << "-0 ties with +0, NaN with -inf";
+  EXPECT_EQ(std::vector<float>(best.logits, best.logits + 9),
+            (std::vector<float>{INFINITY, 5, 5, 1, 0, 0, -INFINITY, -INFINITY, -INFINITY}));
 }
 
 // Attention over a ring of f32 rows.

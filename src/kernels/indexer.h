@@ -60,6 +60,27 @@ k_fn uint32_t ordered_bits(float score) {
   return (bits & 0x80000000u) != 0u ? ~bits : bits | 0x80000000u;
 }
 
+// One more byte of the k-th largest value, by one simd: count[v] of those that begin with prefix go
+// on with v, and the value is the wanted-th largest of them.
+k_fn void add_digit(k_private const Group& g, k_shared k_atomic* count, k_shared uint32_t* prefix,
+                    k_shared uint32_t* wanted) {
+  const uint32_t rank = *wanted;
+  uint32_t mine = 0, before = 0;  // lane l looks at values 255 - 8 l downwards
+  for (int i = 0; i < 8; i++) mine += k_atomic_get(&count[255 - 8 * int(g.lane) - i]);
+  for (unsigned lane = 0; lane < 31; lane++) {
+    const uint32_t other = g.simd_shuffle(mine, lane);
+    if (lane < g.lane) before += other;
+  }
+  g.simd_barrier();
+  if (before < rank && before + mine >= rank) {
+    int value = 255 - 8 * int(g.lane);
+    for (; before + k_atomic_get(&count[value]) < rank; value--)
+      before += k_atomic_get(&count[value]);
+    *prefix = *prefix << 8 | uint32_t(value);
+    *wanted = rank - before;
+  }
+}
+
 // The k largest, the lower id first among equals, ids ascending. One group per query: the k-th
 // value is found byte by byte with counts in shared memory; then every thread takes a stretch of
 // ids.
@@ -89,7 +110,7 @@ struct TopK {
                      int visible, int shift) k_const {
     for (int i = int(g.index); i < 256; i += kThreads) k_atomic_zero(&sh->count[i]);
     g.barrier();
-    const uint32_t prefix = sh->prefix, wanted = sh->wanted;
+    const uint32_t prefix = sh->prefix;
     for (int c = int(g.index); c < visible; c += kBatch * kThreads) {
       uint32_t bits[kBatch];
       load(score, visible, c, kThreads, bits);
@@ -100,21 +121,7 @@ struct TopK {
       }
     }
     g.barrier();
-    if (g.simd == 0) {  // lane l looks at values 255 - 8 l downwards
-      uint32_t mine = 0, before = 0;
-      for (int i = 0; i < 8; i++) mine += k_atomic_get(&sh->count[255 - 8 * int(g.lane) - i]);
-      for (unsigned lane = 0; lane < 31; lane++) {
-        const uint32_t other = g.simd_shuffle(mine, lane);
-        if (lane < g.lane) before += other;
-      }
-      if (before < wanted && before + mine >= wanted) {
-        int value = 255 - 8 * int(g.lane);
-        for (; before + k_atomic_get(&sh->count[value]) < wanted; value--)
-          before += k_atomic_get(&sh->count[value]);
-        sh->prefix = prefix << 8 | uint32_t(value);
-        sh->wanted = wanted - before;
-      }
-    }
+    if (g.simd == 0) add_digit(g, sh->count, &sh->prefix, &sh->wanted);
     g.barrier();
   }
 

@@ -6,6 +6,7 @@
 #include "kernels/attention_part.h"
 #include "kernels/attention_tile.h"
 #include "kernels/attention_wide.h"
+#include "kernels/best_logits.h"
 #include "kernels/dot_experts.h"
 #include "kernels/expert_tiles.h"
 #include "kernels/experts.h"
@@ -141,6 +142,8 @@
   X(attention_tile_128, AttentionTile<1>)    \
   X(attention_tile_512, AttentionTile<4>)    \
   X(route, Route)                            \
+  X(best_of_slice, BestOfSlice)              \
+  X(best_logits, BestLogits)                 \
   X(expert_sort, ExpertSort)                 \
   X(expert_sum, ExpertSum)                   \
   NW_KERNELS_WIDE(X)

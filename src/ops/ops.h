@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <span>
 
+#include "narwhal/candidates.h"
 #include "ops/types.h"
 #include "tensor/weight.h"
 
@@ -211,6 +212,11 @@ class Ops {
   // out[i] = src row index[i]; rows of d values, n_out rows.
   virtual void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                            float* out) = 0;
+
+  // The Candidates of each row: its Candidates::kMost largest logits with their ids, the larger
+  // first, the lower id first among equals; first_nan. NaN counts as -inf. Past n, ids are -1 and
+  // logits -inf. logits [n][n_vocab], best [n].
+  virtual void best_logits(int n, int n_vocab, const float* logits, Candidates* best) = 0;
 
   // ---- Fused ops: default bodies in compose.cc
   // ------------------------------------------------------

@@ -110,6 +110,10 @@ TEST_P(HostUntouched, EveryOp) {
   });
   launches("route", [&] { ops_.route(rows, a, 256, a, nullptr, 6, 1, ids, b); });
   launches("swiglu", [&] { ops_.swiglu(n, 10, a, b); });
+  for (const int n_vocab : {100, 129280}) {
+    launches("best_logits",
+             [&] { ops_.best_logits(n, n_vocab, a, reinterpret_cast<Candidates*>(bytes)); });
+  }
   launches("gather_rows", [&] { ops_.gather_rows(n, ids, 4096, a, b); });
 }
 

@@ -66,6 +66,7 @@ class CpuOps : public Ops {
   void swiglu(int64_t n, float limit, const float* u, float* g) override;
   void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                    float* out) override;
+  void best_logits(int n, int n_vocab, const float* logits, Candidates* best) override;
   // No scores where every visible row is selected anyway.
   void index_select(const BatchRows& b, const IndexParams& p, const float* q, const float* w,
                     float* scores, int32_t* selected, int32_t* n_selected) override;

@@ -274,4 +274,11 @@ void CpuOps::gather_rows(int n_out, const int32_t* index, int64_t d, const float
   for (int i = 0; i < n_out; i++) std::copy_n(src + index[i] * d, d, out + i * d);
 }
 
+void CpuOps::best_logits(int n, int n_vocab, const float* logits, Candidates* best) {
+  each_row(n, n_vocab, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; r++)
+      best[r] = candidates_of({logits + r * n_vocab, static_cast<size_t>(n_vocab)});
+  });
+}
+
 }  // namespace narwhal

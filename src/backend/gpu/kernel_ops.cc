@@ -68,6 +68,8 @@ int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) 
   take(s.parts, few * limits.n_heads * kernels::kMaxParts * (limits.head_dim + 2));
   const int64_t n_mixes = int64_t{limits.n_hc} * (2 + limits.n_hc);
   take(s.hc_partial, limits.n_rows * groups(limits.d_model, kHcColumns) * (n_mixes + 1));
+  take(s.best_keys, few * kernels::kBestSlices * kernels::kBestOfSlice * 2);
+  take(s.best_nans, few * kernels::kBestSlices);
   return at;
 }
 
@@ -373,6 +375,23 @@ void KernelOps::route(const BatchRows& b, const float* logits, int n_experts, co
                       const int32_t* tid2eid, int k, float scale, int32_t* ids, float* weights) {
   queue_.run(kernels::Route{rows_of(b), n_experts, k, scale, logits, bias, tid2eid, ids, weights},
              b.n_rows);
+}
+
+void KernelOps::best_logits(int n, int n_vocab, const float* logits, Candidates* best) {
+  using kernels::BestLogits;
+  static_assert(Candidates::kMost == kernels::kBestLogits &&
+                sizeof(Candidates) == BestLogits::kWords * sizeof(int32_t));
+  const bool sliced = n_vocab > kernels::kKeysEach * BestLogits::kThreads;
+  for (int first = 0; first < n; first += kFewRows) {
+    const int count = std::min(n - first, kFewRows);
+    const float* rows = logits + int64_t{first} * n_vocab;
+    if (sliced)
+      queue_.run(kernels::BestOfSlice{n_vocab, rows, scratch_.best_keys, scratch_.best_nans},
+                 int64_t{count} * kernels::kBestSlices);
+    queue_.run(BestLogits{n_vocab, rows, sliced ? scratch_.best_keys : nullptr, scratch_.best_nans,
+                          reinterpret_cast<int32_t*>(best + first)},
+               count);
+  }
 }
 
 }  // namespace narwhal::gpu

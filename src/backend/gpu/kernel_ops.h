@@ -25,6 +25,8 @@ struct Scratch {
   int64_t n_halves = 0;
   float* parts = nullptr;       // attention, [few rows][n_heads][kMaxParts][head_dim + 2]
   float* hc_partial = nullptr;  // [n_rows][slices][n_mixes + 1]
+  // Of few rows: the best of their slices, and whether there are numbers (kernels/best_logits.h).
+  uint32_t *best_keys = nullptr, *best_nans = nullptr;
 };
 
 class KernelOps : public Ops {
@@ -78,6 +80,7 @@ class KernelOps : public Ops {
   void swiglu(int64_t n, float limit, const float* u, float* g) override;
   void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                    float* out) override;
+  void best_logits(int n, int n_vocab, const float* logits, Candidates* best) override;
 
   void matmuls(std::span<const Product> products, int n, const float* x) override;
   void hc_pre(const HcParams& p, const float* norm, int n, const float* X, float* gates,

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "ops/ref/ref_ops.h"
@@ -91,6 +93,29 @@ void RefOps::rope_tail(int n, int n_heads, int dim, int rope, const float* table
 
 void RefOps::gather_rows(int n_out, const int32_t* index, int64_t d, const float* src, float* out) {
   for (int i = 0; i < n_out; i++) std::copy_n(src + index[i] * d, d, out + i * d);
+}
+
+void RefOps::best_logits(int n, int n_vocab, const float* logits, Candidates* best) {
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  for (int r = 0; r < n; r++) {
+    std::vector<float> row(logits + int64_t{r} * n_vocab, logits + int64_t{r + 1} * n_vocab);
+    Candidates& c = best[r];
+    c.n = std::min(n_vocab, Candidates::kMost);
+    c.first_nan = -1;
+    for (int i = n_vocab - 1; i >= 0; i--) {
+      if (!std::isnan(row[i])) continue;
+      row[i] = kNever;
+      c.first_nan = i;
+    }
+    std::vector<int32_t> order(n_vocab);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return row[a] > row[b]; });
+    for (int i = 0; i < Candidates::kMost; i++) {
+      c.ids[i] = i < c.n ? order[i] : -1;
+      c.logits[i] = i < c.n ? row[order[i]] : kNever;
+    }
+  }
 }
 
 }  // namespace narwhal

@@ -41,6 +41,7 @@ class RefOps : public Ops {
   void swiglu(int64_t n, float limit, const float* u, float* g) override;
   void gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                    float* out) override;
+  void best_logits(int n, int n_vocab, const float* logits, Candidates* best) override;
 };
 
 }  // namespace narwhal
