@@ -30,7 +30,7 @@ narwhal_test(metal_fake_test
   SOURCES ${fake}/fake_foundation.mm ${fake}/fake_metal.mm ${fake}/metal_backend_test.cc
     src/backend/backend.cc src/backend/ops_agree_test.cc src/backend/ops_values_test.cc
     tests/gpu/forward_test.cc tests/gpu/load_test.cc tests/gpu/tiles_test.cc
-  LIBS nw_engine nw_convert fake_gpu objc)
+  LIBS nw_engine nw_convert nw_sample fake_gpu objc)
 narwhal_metal_sources(metal_fake_test)
 narwhal_metal_memory(metal_fake_test)
 target_compile_definitions(metal_fake_test PRIVATE NARWHAL_FAKE_METAL)

@@ -3,7 +3,7 @@
 //   NW_ASSIGN(auto session, engine->new_session());
 //   NW_TRY(session->sync(prompt_ids));                     // computes only what is new
 //   for (;;) {
-//     NW_ASSIGN(int32_t id, sampler.sample(session->logits()));
+//     NW_ASSIGN(int32_t id, sampler.sample(session->prediction()));
 //     NW_TRY(session->append({&id, 1}));
 //   }
 //
@@ -23,6 +23,7 @@
 #include <span>
 #include <string>
 
+#include "narwhal/candidates.h"
 #include "narwhal/status.h"
 
 namespace narwhal {
@@ -97,9 +98,17 @@ class Session {
   virtual Status snapshot(const std::string& path) const = 0;
   virtual Status restore(const std::string& path) = 0;
 
-  // Logits after the last token, n_vocab values; valid until the next call that changes the
-  // timeline. Empty before the first token and where only state was restored.
+  // What may come after the last token; valid until the next call that changes the timeline. None
+  // (n is 0) before the first token and where only state was restored.
+  virtual const Candidates& candidates() const = 0;
+  // All n_vocab logits, in the same way; empty where there are no candidates. The first call
+  // after a step brings them from the device, half a megabyte for V4 Flash, waiting for a step
+  // that other sessions may be in.
   virtual std::span<const float> logits() const = 0;
+  // Both, for a sampler.
+  Prediction prediction() const {
+    return {candidates(), [this] { return logits(); }};
+  }
 };
 
 }  // namespace narwhal

@@ -77,6 +77,7 @@ class Backend {
   virtual void release(std::byte* memory, int64_t n_bytes) = 0;
   virtual bool is_host() const = 0;
   virtual void copy_in(void* device, const void* host, int64_t n_bytes) = 0;
+  // Waits for everything enqueued, as Ops::sync does.
   virtual void copy_out(void* host, const void* device, int64_t n_bytes) = 0;
   virtual void copy_device(void* to, const void* from, int64_t n_bytes) = 0;
 

@@ -56,8 +56,8 @@ struct Point {
   int64_t interval() const { return ctx - interval_begin; }
 };
 
-// What is walked along; the commands make it of a Session. logits: decode() must leave them ready
-// on the host and look at all of them, as choosing a token does.
+// What is walked along; the commands make it of a Session. decode() must leave on the
+// host what choosing a token looks at.
 struct Track {
   std::function<Status()> restart;  // an empty timeline
   std::function<Status(std::span<const int32_t>)> prefill;

@@ -79,7 +79,7 @@ Status Generator::decode(Session& session, const AnswerOptions& options, const A
   Sampler sampler(options.sampling);
   answer.seed = sampler.seed();
   for (;;) {
-    NW_ASSIGN(const int32_t id, sampler.sample(session.logits()));
+    NW_ASSIGN(const int32_t id, sampler.sample(session.prediction()));
     sampler.accept(id);
     answer.ids.push_back(id);
     take(parser.push(id), events, answer);

@@ -38,6 +38,7 @@ class ScriptedSession : public Session {
     tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
     return next();
   }
+  const Candidates& candidates() const override { return best_; }
   std::span<const float> logits() const override { return logits_; }
 
   // Not used by a generator.
@@ -57,6 +58,7 @@ class ScriptedSession : public Session {
     const size_t at = tokens_.size() - prompt_;
     if (at < script.size()) logits_[script[at]] = 1;
     if (tempting >= 0) logits_[tempting] = 2;
+    best_ = candidates_of(logits_);
     return ok_status();
   }
 
@@ -65,6 +67,7 @@ class ScriptedSession : public Session {
   size_t prompt_ = 0;
   std::vector<int32_t> tokens_;
   std::vector<float> logits_;
+  Candidates best_;
 };
 
 class GenerateTest : public testing::Test {

@@ -139,7 +139,7 @@ Result<std::vector<Verdict>> Examiner::examine_open(std::span<const OpenQuestion
       std::vector<Engine::Append> parts;
       for (Row& row : rows) {
         if (!row.answer.empty() && row.answer.back() == engine_->tokenizer()->eos()) continue;
-        row.answer.push_back(first_choice(row.session->logits()));
+        row.answer.push_back(row.session->candidates().ids[0]);
         parts.push_back({row.session.get(), std::span(row.answer).last(1), true});
       }
       if (parts.empty()) break;

@@ -161,7 +161,7 @@ struct BestOfSlice {
 // but such as are among the best, it may have kept more of them: then the row is gone through. One
 // group per row.
 struct BestLogits {
-  k_value int kThreads = kBestLogits;
+  k_value int kThreads = kBestLogits, kResident = 1;
   k_value int kWords = 2 + 2 * kBestLogits;  // of Candidates
   struct Shared {
     SelectShared select;

@@ -38,7 +38,8 @@ int64_t place_activations(const Config& c, const KvLayout& layout, const StepSha
   const int64_t fitting = kScoreBytes / (4 * std::max<int64_t>(a.max_index_rows, 1));
   a.score_rows = static_cast<int>(std::min(n, std::max<int64_t>(fitting, kFewestScoreRows)));
   Placer place(base);
-  for (int32_t** p : {&a.token, &a.position, &a.slot, &a.first_row, &a.logits_rows}) place(*p, n);
+  place(a.token, 5 * n);
+  place_inputs(shape.n_rows, a);
   place(a.rope_sliding, n * c.rope_dim);
   place(a.rope_compressed, n * c.rope_dim);
   place(a.X, n * streams);
@@ -70,7 +71,14 @@ int64_t place_activations(const Config& c, const KvLayout& layout, const StepSha
   place(a.head_X, shape.n_logits * streams);
   place(a.head_x, int64_t{shape.n_logits} * c.d_model);
   place(a.logits, int64_t{shape.n_logits} * c.n_vocab);
+  place(a.best, shape.n_logits);
   return place.n_bytes();
+}
+
+void place_inputs(int n_rows, Activations& a) {
+  int32_t* p = a.token;
+  for (int32_t** input : {&a.position, &a.slot, &a.first_row, &a.logits_rows})
+    *input = p ? p += n_rows : nullptr;
 }
 
 StepLimits step_limits(const Config& c, const StepShape& shape) {

@@ -11,6 +11,7 @@
 #include "backend/backend.h"
 #include "model/config.h"
 #include "model/kv_layout.h"
+#include "narwhal/candidates.h"
 #include "ops/types.h"
 
 namespace narwhal {
@@ -21,7 +22,8 @@ inline constexpr int64_t kScoreBytes = int64_t{64} << 20;
 inline constexpr int kFewestScoreRows = 16;
 
 struct Activations {
-  // The step itself, in device memory.
+  // The step itself, one block of device memory, so that it comes in one transfer
+  // (place_inputs()).
   int32_t *token = nullptr, *position = nullptr, *slot = nullptr, *first_row = nullptr;  // [n]
   int32_t* logits_rows = nullptr;                                                        // [n]
 
@@ -51,9 +53,10 @@ struct Activations {
   float *shared_gate = nullptr, *shared_up = nullptr;  // [n][d_expert]
   float* shared_out = nullptr;                         // [n][D]
 
-  float* head_X = nullptr;  // [n logits][H][D]
-  float* head_x = nullptr;  // [n logits][D]
-  float* logits = nullptr;  // [n logits][n_vocab]
+  float* head_X = nullptr;     // [n logits][H][D]
+  float* head_x = nullptr;     // [n logits][D]
+  float* logits = nullptr;     // [n logits][n_vocab]
+  Candidates* best = nullptr;  // [n logits]
 
   int max_rows = 0;    // rows of a step
   int max_logits = 0;  // rows of a step that may ask for logits
@@ -71,6 +74,9 @@ struct StepShape {
 // Bytes of all buffers, and their places from `base` (which may be null to measure only).
 int64_t place_activations(const Config& config, const KvLayout& layout, const StepShape& shape,
                           std::byte* base, Activations& a);
+
+// Moves the five inputs together, as a step of n_rows has them: token is the first of [5][n_rows].
+void place_inputs(int n_rows, Activations& a);
 
 StepLimits step_limits(const Config& config, const StepShape& shape);
 

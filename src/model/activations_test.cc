@@ -25,5 +25,20 @@ TEST(Activations, ScoresOfAStepStayWithinTheirShare) {
   }
 }
 
+// One block, whatever the step's rows, so that one transfer fills it.
+TEST(Activations, InputsLieTogether) {
+  std::vector<int32_t> memory(5 * 64);
+  Activations a;
+  a.token = memory.data();
+  for (const int n : {1, 7, 64}) {
+    place_inputs(n, a);
+    EXPECT_EQ(a.token, memory.data());
+    EXPECT_EQ(a.position, memory.data() + n);
+    EXPECT_EQ(a.slot, memory.data() + 2 * n);
+    EXPECT_EQ(a.first_row, memory.data() + 3 * n);
+    EXPECT_EQ(a.logits_rows, memory.data() + 4 * n);
+  }
+}
+
 }  // namespace
 }  // namespace narwhal

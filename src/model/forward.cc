@@ -83,6 +83,7 @@ void Forward::head(int n, const Activations& a) {
   ops_.gather_rows(n, a.logits_rows, int64_t{c_.n_hc} * c_.d_model, a.X, a.head_X);
   ops_.hc_head(hc_params(w_.hc_head), f32(w_.output_norm), n, a.head_X, a.gates, a.head_x);
   ops_.matmul(w_.output, n, a.head_x, a.logits);
+  ops_.best_logits(n, c_.n_vocab, a.logits, a.best);
 }
 
 }  // namespace narwhal

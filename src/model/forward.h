@@ -4,8 +4,8 @@
 //
 //   Forward forward(config, weights, layout, backend.ops());
 //   forward.run({.n_rows = 3, .n_logits = 1}, activations, kv_memory);
-//   backend.ops().sync();                                          // logits are in
-//   activations.logits
+//   backend.ops().sync();            // logits are in activations.logits, the most likely tokens
+//                                    // in activations.best
 //
 // The caller has filled activations.token/position/slot/first_row (BatchRows says how) and
 // activations.logits_rows with the rows whose logits it wants. The sequences' page tables must

@@ -18,57 +18,63 @@ Result<std::unique_ptr<Runner>> Runner::create(const Config& config, const Weigh
   runner->n_bytes_ = place_activations(config, layout, shape, nullptr, runner->a_);
   NW_ASSIGN(runner->memory_, backend.allocate(runner->n_bytes_));
   place_activations(config, layout, shape, runner->memory_, runner->a_);
-  for (auto* v : {&runner->token_, &runner->position_, &runner->slot_, &runner->first_row_,
-                  &runner->logits_rows_})
-    v->reserve(shape.n_rows);
-  if (!backend.is_host()) runner->logits_.resize(int64_t{shape.n_logits} * config.n_vocab);
+  runner->inputs_.reserve(5 * static_cast<size_t>(shape.n_rows));
+  runner->best_.resize(shape.n_logits);
+  if (!backend.is_host()) runner->row_.resize(config.n_vocab);
   return runner;
 }
 
 Runner::~Runner() { backend_.release(memory_, n_bytes_); }
 
 void Runner::step(std::span<const StepPart> parts, const KvMemory& kv) {
-  for (auto* v : {&token_, &position_, &slot_, &first_row_, &logits_rows_}) v->clear();
+  int64_t n = 0;
+  for (const StepPart& part : parts) n += static_cast<int64_t>(part.tokens.size());
+  NW_CHECK(n <= max_rows(), "{} rows of {}", n, max_rows());
+  inputs_.resize(5 * n);
+  int32_t *const token = inputs_.data(), *const position = token + n, *const slot = position + n,
+                 *const first_row = slot + n, *const logits_rows = first_row + n;
+  StepSize size;
   for (const StepPart& part : parts) {
-    const auto first = static_cast<int32_t>(token_.size());
+    const int32_t first = size.n_rows;
     for (size_t i = 0; i < part.tokens.size(); i++) {
-      const bool wants = part.logits == LogitsOf::kAll ||
-                         (part.logits == LogitsOf::kLast && i + 1 == part.tokens.size());
-      if (wants) logits_rows_.push_back(static_cast<int32_t>(token_.size()));
+      const int32_t row = size.n_rows++;
       NW_CHECK(part.tokens[i] >= 0 && part.tokens[i] < config_.n_vocab, "token {} of {}",
                part.tokens[i], config_.n_vocab);
-      token_.push_back(part.tokens[i]);
-      position_.push_back(static_cast<int32_t>(part.position + static_cast<int64_t>(i)));
-      slot_.push_back(part.slot);
-      first_row_.push_back(first);
+      token[row] = part.tokens[i];
+      position[row] = static_cast<int32_t>(part.position + static_cast<int64_t>(i));
+      slot[row] = part.slot;
+      first_row[row] = first;
+      const bool wants = part.logits == LogitsOf::kAll ||
+                         (part.logits == LogitsOf::kLast && i + 1 == part.tokens.size());
+      if (wants) logits_rows[size.n_logits++] = row;
     }
   }
-  const StepSize size{static_cast<int>(token_.size()), static_cast<int>(logits_rows_.size())};
-  NW_CHECK(size.n_rows <= max_rows() && size.n_logits <= max_logits(), "{} rows, {} logits",
-           size.n_rows, size.n_logits);
+  NW_CHECK(size.n_logits <= max_logits(), "{} logits of {}", size.n_logits, max_logits());
   most_ = {std::max(most_.n_rows, size.n_rows), std::max(most_.n_logits, size.n_logits)};
-  const auto send = [&](int32_t* device, const std::vector<int32_t>& v) {
-    backend_.copy_in(device, v.data(), static_cast<int64_t>(v.size()) * 4);
-  };
-  send(a_.token, token_);
-  send(a_.position, position_);
-  send(a_.slot, slot_);
-  send(a_.first_row, first_row_);
-  send(a_.logits_rows, logits_rows_);
+  n_logits_ = size.n_logits;
+  place_inputs(size.n_rows, a_);
+  backend_.copy_in(a_.token, token, (4 * n + size.n_logits) * 4);
   const auto forward = [&] { forward_.run(size, a_, kv); };
   if (forward_.observed())
     forward();
   else
     backend_.run_step({size.n_rows, size.n_logits, kv.pages}, forward);
-  backend_.ops().sync();
-  if (!backend_.is_host())
-    backend_.copy_out(logits_.data(), a_.logits, int64_t{size.n_logits} * config_.n_vocab * 4);
+  if (size.n_logits == 0) return backend_.ops().sync();
+  backend_.copy_out(best_.data(), a_.best, size.n_logits * int64_t{sizeof(Candidates)});
 }
 
-std::span<const float> Runner::logits(int i) const {
-  NW_CHECK(i < static_cast<int>(logits_rows_.size()), "logits {} of {}", i, logits_rows_.size());
-  const float* all = backend_.is_host() ? a_.logits : logits_.data();
-  return {all + int64_t{i} * config_.n_vocab, static_cast<size_t>(config_.n_vocab)};
+const Candidates& Runner::candidates(int i) const {
+  NW_CHECK(i < n_logits_, "candidates {} of {}", i, n_logits_);
+  return best_[i];
+}
+
+std::span<const float> Runner::logits(int i) {
+  NW_CHECK(i < n_logits_, "logits {} of {}", i, n_logits_);
+  const auto n = static_cast<size_t>(config_.n_vocab);
+  const float* row = a_.logits + int64_t{i} * config_.n_vocab;
+  if (backend_.is_host()) return {row, n};
+  backend_.copy_out(row_.data(), row, config_.n_vocab * int64_t{4});
+  return row_;
 }
 
 }  // namespace narwhal

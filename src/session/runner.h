@@ -1,7 +1,9 @@
-// Runner: turns requests of sequences into one step of the model and brings the logits back.
+// Runner: turns requests of sequences into one step of the model. One transfer brings the step to
+// the device, one wait the most likely tokens back; whole rows of logits stay there until somebody
+// asks.
 //
-//   runner.step({{{.slot = 3, .position = 100, .tokens = ids, .logits = Logits::kLast}}});
-//   runner.logits(0);
+//   runner.step({{{.slot = 3, .position = 100, .tokens = ids, .logits = LogitsOf::kLast}}});
+//   runner.candidates(0);
 //
 // One step at a time; the engine holds the lock.
 #pragma once
@@ -40,9 +42,10 @@ class Runner {
   // sequence appears at most once, its page table covers the new positions.
   void step(std::span<const StepPart> parts, const KvMemory& kv);
 
-  // Logits of the last step in the order asked: part by part, row by row. Valid until the next
-  // step.
-  std::span<const float> logits(int i) const;
+  // Of the last step, in the order asked: part by part, row by row. Valid until the next step.
+  const Candidates& candidates(int i) const;
+  // The same, and until the next call.
+  std::span<const float> logits(int i);
 
   int max_rows() const { return a_.max_rows; }
   int max_logits() const { return a_.max_logits; }
@@ -60,8 +63,10 @@ class Runner {
   std::byte* memory_ = nullptr;
   int64_t n_bytes_ = 0;
   StepSize most_;
-  std::vector<int32_t> token_, position_, slot_, first_row_, logits_rows_;  // staging
-  std::vector<float> logits_;  // host copy, only where the device is not the host
+  int n_logits_ = 0;             // of the last step
+  std::vector<int32_t> inputs_;  // staging
+  std::vector<Candidates> best_;
+  std::vector<float> row_;  // host copy, only where the device is not the host
 };
 
 }  // namespace narwhal

@@ -100,6 +100,8 @@ Result<std::unique_ptr<Session>> Timeline::fork() {
   NW_ASSIGN(auto copy, create(host_));
   std::lock_guard lock(host_.mutex);
   if (size() > 0) NW_TRY(copy->move_to({size(), Reuse::Source::kMemory, this, nullptr}, tokens_));
+  copy->best_ = best_;
+  copy->row_ = row_;
   copy->logits_ = logits_;
   return std::unique_ptr<Session>(std::move(copy));
 }
@@ -134,16 +136,14 @@ Status Timeline::extend(std::span<const int32_t> tokens, const ProgressFn& progr
       NW_TRY(host_.cache.prepare(slot_, first, first + n));
       const LogitsOf want = each ? LogitsOf::kAll : last ? LogitsOf::kLast : LogitsOf::kNone;
       const StepPart step{slot_, first, part, want};
+      Timeline* const self = this;
       const auto start = std::chrono::steady_clock::now();
-      host_.runner.step({&step, 1}, host_.cache.memory());
+      run_step(host_, {&step, 1}, {&self, 1});
       note_prefill(host_, n, seconds_since(start));
       added(part);
       for (int64_t i = 0; each && i < n; i++)
         each(first + i, host_.runner.logits(static_cast<int>(i)));
-      if (last) {
-        const auto row = host_.runner.logits(each ? static_cast<int>(n) - 1 : 0);
-        logits_.assign(row.begin(), row.end());
-      }
+      if (last) take_logits(each ? static_cast<int>(n) - 1 : 0);
     }
     done += n;
     if (progress && !progress(done, total) && done < total) return cancelled();
@@ -192,23 +192,56 @@ Status Timeline::step(SessionHost& host, std::span<const Engine::Append> parts) 
                               steps[i].position + static_cast<int64_t>(steps[i].tokens.size())));
   if (steps.empty()) return ok_status();
   const auto start = std::chrono::steady_clock::now();
-  host.runner.step(steps, host.cache.memory());
+  run_step(host, steps, timelines);
   note_prefill(host, n_tokens, seconds_since(start));
   int row = 0;
   for (size_t i = 0; i < steps.size(); i++) {
     timelines[i]->added(steps[i].tokens);
     if (steps[i].logits == LogitsOf::kNone) continue;
-    const auto logits = host.runner.logits(row++);
-    timelines[i]->logits_.assign(logits.begin(), logits.end());
+    timelines[i]->take_logits(row++);
   }
   return ok_status();
+}
+
+// A step of the timelines `of`. What it overwrites is brought to the others first, who may still
+// be asked for it.
+void Timeline::run_step(SessionHost& host, std::span<const StepPart> parts,
+                        std::span<Timeline* const> of) {
+  for (Timeline* t : host.live)
+    if (std::find(of.begin(), of.end(), t) == of.end()) t->fetch_logits();
+  for (Timeline* t : of) t->forget_logits();
+  host.runner.step(parts, host.cache.memory());
+}
+
+void Timeline::take_logits(int row) {
+  row_ = row;
+  best_ = host_.runner.candidates(row);
+}
+
+void Timeline::fetch_logits() const {
+  if (row_ < 0) return;
+  const auto row = host_.runner.logits(row_);
+  logits_.assign(row.begin(), row.end());
+  row_ = -1;
+}
+
+void Timeline::forget_logits() {
+  best_.n = 0;
+  best_.first_nan = -1;
+  row_ = -1;
+  logits_.clear();
+}
+
+std::span<const float> Timeline::logits() const {
+  std::lock_guard lock(host_.mutex);
+  fetch_logits();
+  return logits_;
 }
 
 // The rings hold the state after `tokens` now.
 void Timeline::added(std::span<const int32_t> tokens) {
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   newest_ = std::max(newest_, size());
-  logits_.clear();
   if (size() % kFrontierGrain == 0) keep_frontier(false);
   if (size() % kFrontierStride == 0) persist_frontier(FrontierKind::kPrefill);
 }
@@ -267,7 +300,7 @@ void Timeline::truncate(int64_t n_tokens) {
   host_.cache.truncate(slot_, n_tokens);
   frontiers_.truncate(n_tokens);
   if (n_tokens == 0) loaded_ = newest_ = 0;
-  logits_.clear();
+  forget_logits();
 }
 
 }  // namespace narwhal

@@ -47,7 +47,8 @@ class Timeline : public Session {
   int64_t n_ctx() const override { return host_.n_ctx; }
   std::span<const int32_t> tokens() const override { return tokens_; }
   const Reuse& reuse() const override { return reuse_; }
-  std::span<const float> logits() const override { return logits_; }
+  const Candidates& candidates() const override { return best_; }
+  std::span<const float> logits() const override;
 
   Status sync(std::span<const int32_t> tokens, const ProgressFn& progress) override;
   Result<Reuse> resume(std::span<const int32_t> tokens) override;
@@ -88,7 +89,12 @@ class Timeline : public Session {
   Origin best_origin(std::span<const int32_t> tokens, int64_t limit);
   void consider(Origin& best, std::span<const int32_t> tokens, int64_t limit);
   Status move_to(const Origin& origin, std::span<const int32_t> tokens);
+  static void run_step(SessionHost& host, std::span<const StepPart> parts,
+                       std::span<Timeline* const> of);
   void added(std::span<const int32_t> tokens);
+  void take_logits(int row);
+  void fetch_logits() const;
+  void forget_logits();
   void truncate(int64_t n_tokens);
   void keep_frontier(bool marked);
 
@@ -109,7 +115,10 @@ class Timeline : public Session {
   // is later.
   int64_t loaded_ = 0, newest_ = 0;
   std::vector<int32_t> tokens_;
-  std::vector<float> logits_;
+  Candidates best_;
+  // Logits after the last token: the runner's row, until somebody asks or another step comes.
+  mutable int row_ = -1;
+  mutable std::vector<float> logits_;
   Frontiers frontiers_;
 };
 

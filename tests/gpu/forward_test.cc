@@ -9,6 +9,7 @@
 #include "../model/random_model.h"
 #include "convert/convert.h"
 #include "devices.h"
+#include "narwhal/sampler.h"
 #include "safetensors/reader.h"
 
 namespace narwhal {
@@ -204,6 +205,80 @@ TEST_P(GpuForward, ExpertsOnTheHostChangeNothing) {
   EXPECT_GT(some, 3u << 20);
   const auto tight = Engine::open({.backend = GetParam(), .n_ctx = 512, .gpu_memory_mb = 2});
   EXPECT_EQ(tight.status().code(), Code::kNoMemory);
+}
+
+// What the device found of the logits gives the same answers as all of them, alone and beside
+// another session.
+TEST_P(GpuForward, CandidatesGiveTheAnswersOfWholeRows) {
+  auto engine = Engine::open({.backend = GetParam(), .n_ctx = 512, .n_sessions = 2});
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const int n_vocab = static_cast<int>((*engine)->info().n_vocab);
+  const SamplingOptions options[] = {
+      {.temperature = 0},
+      {.temperature = 1, .top_p = 0.95f, .presence_penalty = 0.5f, .seed = 3},
+      {.temperature = 1.5f, .top_p = 1, .seed = 4, .banned = {7, 8, 9}},
+  };
+  for (const SamplingOptions& o : options) {
+    const std::vector<int32_t> prompt = random_tokens(12, n_vocab, 9);
+    auto a = *(*engine)->new_session(), b = *(*engine)->new_session();
+    ASSERT_TRUE(a->sync(prompt).ok() && b->sync(prompt).ok());
+    Sampler by_candidates(o), by_row(o);
+    for (int i = 0; i < 8; i++) {
+      const auto got = by_candidates.sample(Prediction{a->candidates(), [] {
+                                                         ADD_FAILURE() << "a row was asked for";
+                                                         return std::span<const float>();
+                                                       }});
+      const auto want = by_row.sample(b->logits());
+      ASSERT_TRUE(got.ok() && want.ok());
+      ASSERT_EQ(*got, *want) << "token " << i;
+      by_candidates.accept(*got);
+      by_row.accept(*want);
+      if (i % 2 == 0) {
+        const Engine::Append parts[] = {{a.get(), {&*got, 1}}, {b.get(), {&*got, 1}}};
+        ASSERT_TRUE((*engine)->step(parts).ok());
+      } else {
+        ASSERT_TRUE(a->append({&*got, 1}).ok() && b->append({&*got, 1}).ok());
+      }
+    }
+  }
+}
+
+// Rows stay on the device until they are asked for, or until the next step needs their place.
+TEST_P(GpuForward, LogitsOutliveTheStepsOfOthers) {
+  auto engine = Engine::open({.backend = GetParam(), .n_ctx = 512, .n_sessions = 3});
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const int n_vocab = static_cast<int>((*engine)->info().n_vocab);
+  const std::vector<int32_t> ids = random_tokens(8, n_vocab, 5);
+  const auto row_of = [](const Session& s) {
+    return std::vector<float>(s.logits().begin(), s.logits().end());
+  };
+  auto a = *(*engine)->new_session(), b = *(*engine)->new_session();
+  EXPECT_TRUE(a->logits().empty());
+  EXPECT_EQ(a->candidates().n, 0);
+  ASSERT_TRUE(a->append(std::span(ids).first(4)).ok());
+  const auto first = row_of(*a);
+  ASSERT_EQ(std::ssize(first), n_vocab);
+  ASSERT_TRUE(b->append(std::span(ids).first(4)).ok());
+  auto copy = *b->fork();
+  ASSERT_TRUE(a->append(std::span(ids).subspan(4)).ok());
+  EXPECT_EQ(row_of(*b), first);
+  EXPECT_EQ(row_of(*copy), first);
+  const Candidates want = candidates_of(first);
+  EXPECT_EQ(copy->candidates().n, want.n);
+  for (int i = 0; i < want.n; i++) {
+    ASSERT_EQ(copy->candidates().ids[i], want.ids[i]);
+    ASSERT_EQ(copy->candidates().logits[i], want.logits[i]);
+  }
+  // A step without logits, and a step back.
+  const Engine::Append part{b.get(), std::span(ids).subspan(4, 1), false};
+  ASSERT_TRUE((*engine)->step({&part, 1}).ok());
+  EXPECT_TRUE(b->logits().empty());
+  EXPECT_EQ(b->candidates().n, 0);
+  const auto last = row_of(*a);
+  EXPECT_NE(last, first);
+  ASSERT_TRUE(b->rewind(2).ok());
+  EXPECT_TRUE(b->logits().empty());
+  EXPECT_EQ(row_of(*a), last);
 }
 
 // The emulator computes in this machine's memory, to which nothing can be moved.

@@ -61,7 +61,7 @@ Status Stream::open() {
   if (e == cudaSuccess)
     e = cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
   if (e == cudaSuccess)
-    e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes,
+    e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes + kOutBytes,
                       cudaHostAllocDefault);
   if (e == cudaSuccess) e = allow_shared_memory(&shared_bytes_);
   for (cudaEvent_t& event : free_)
@@ -190,9 +190,13 @@ double Stream::measure_bus() {
 
 void Stream::copy_out(void* host, const void* device, int64_t n_bytes) {
   if (n_bytes == 0) return;
-  check(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_),
+  // Memory that is not pinned is copied by way of the driver's, with a wait of its own.
+  const bool fits = n_bytes <= kOutBytes;
+  std::byte* const out = pinned_ + kSlots * kSlotBytes;
+  check(cudaMemcpyAsync(fits ? out : host, device, n_bytes, cudaMemcpyDeviceToHost, stream_),
         "copy from the GPU");
   sync();
+  if (fits) std::memcpy(host, out, n_bytes);
 }
 
 void Stream::copy_device(void* to, const void* from, int64_t n_bytes) {

@@ -31,8 +31,8 @@ class Stream : public gpu::Queue {
   void sync() override;
   int64_t shared_bytes() const override { return shared_bytes_; }
 
-  // `host` may be reused when the call returns. copy_out waits for everything before it. Much is
-  // copied by several threads (gpu/staging.h), little by the caller's.
+  // `host` may be reused when the call returns. copy_out waits for everything before it, once. Much
+  // is copied by several threads (gpu/staging.h), little by the caller's.
   void copy_in(void* device, const void* host, int64_t n_bytes);
   void upload(const gpu::Upload& upload);
   void copy_out(void* host, const void* device, int64_t n_bytes);
@@ -68,6 +68,7 @@ class Stream : public gpu::Queue {
   static constexpr int64_t kSlotBytes = int64_t{2} << 20;
   static constexpr int kSlots = 16;
   static constexpr int64_t kStagedBytes = int64_t{1} << 20;  // from here on threads pay
+  static constexpr int64_t kOutBytes = int64_t{1} << 20;     // a row of logits and more
 
   void copy_piece(void* device, const void* host, int64_t n_bytes);
   cudaGraphExec_t record(const std::function<void()>& step);
@@ -79,7 +80,7 @@ class Stream : public gpu::Queue {
   cudaEvent_t fork_ = nullptr, join_ = nullptr;
   bool forked_ = false;
   int n_multiprocessors_ = 1;
-  std::byte* pinned_ = nullptr;  // kSlots pieces on their way
+  std::byte* pinned_ = nullptr;  // kSlots pieces on their way in, then kOutBytes on their way out
   cudaEvent_t free_[kSlots] = {};
   int slot_ = 0;  // of small copies
   int64_t slot_used_ = 0;
