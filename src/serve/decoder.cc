@@ -72,10 +72,10 @@ Decoder::Decoder(const Vocabulary& vocabulary, const TurnJob& job)
   forced_.push_back(v_.controls.eos.id);
 }
 
-Result<int32_t> Decoder::next(std::span<const float> logits) {
+Result<int32_t> Decoder::next(const Prediction& expected) {
   const bool in_reasoning = parser_.in_reasoning();
-  NW_ASSIGN(const int32_t id, choose(logits));
-  if (request_.n_logprobs >= 0) add_logprob(logits, id);
+  NW_ASSIGN(const int32_t id, choose(expected));
+  if (request_.n_logprobs >= 0) add_logprob(expected.row(), id);
   remember_rest(id);
   ids_.push_back(id);
   if (in_reasoning) n_reasoning_++;

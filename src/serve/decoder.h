@@ -1,9 +1,9 @@
-// Decoder: from the logits of one turn to its tokens and events. What is sampled, what is forced,
-// and when the turn is over; it knows nothing of sessions or sockets.
+// Decoder: from what the model expects in one turn to its tokens and events. What is sampled, what
+// is forced, and when the turn is over; it knows nothing of sessions or sockets.
 //
 //   Decoder decoder(vocabulary, job);
 //   while (!decoder.finished()) {
-//     NW_ASSIGN(int32_t id, decoder.next(logits));   // append it to the session
+//     NW_ASSIGN(int32_t id, decoder.next(session.prediction()));   // append it to the session
 //     take(decoder.events());
 //     if (decoder.went_back()) ...                   // the session must hold prompt and ids()
 //   }
@@ -46,7 +46,8 @@ class Decoder {
   Decoder(const Vocabulary& vocabulary, const TurnJob& job);
 
   // The next token: forced, the most likely one (structure of calls), or sampled.
-  Result<int32_t> next(std::span<const float> logits);
+  // Masks of grammars and log-probabilities look at all logits, everything else at candidates.
+  Result<int32_t> next(const Prediction& expected);
   // The output ends here, because nothing more fits.
   void cut();
   // Whether the last next() took tokens back to write a malformed block again; no event had told
@@ -72,13 +73,18 @@ class Decoder {
 
  private:
   // decoder_choose.cc
-  Result<int32_t> choose(std::span<const float> logits);
-  Result<int32_t> choose_freely(std::span<const float> logits);
-  Result<int32_t> choose_in_block(std::span<const float> logits);
+  Result<int32_t> choose(const Prediction& expected);
+  Result<int32_t> choose_freely(const Prediction& expected);
+  Result<int32_t> choose_in_block(const Prediction& expected);
   Result<int32_t> choose_in_format(std::span<const float> logits);
   int32_t choose_name(std::span<const float> logits);
-  Result<int32_t> most_likely(std::span<const float> logits) const;
-  Result<int32_t> sample(std::span<const float> logits);
+  Result<int32_t> most_likely(const Prediction& expected) const;
+  Result<int32_t> most_likely_of(std::span<const float> logits) const;
+  std::optional<int32_t> best_candidate(const Candidates& best,
+                                        std::optional<std::span<const uint64_t>> allowed) const;
+  Result<int32_t> sample(const Prediction& expected);
+  Result<int32_t> sample_without_calls(const Prediction& expected);
+  Result<int32_t> sample_row(std::span<const float> logits);
   void mask(std::span<const float> logits, std::span<const uint64_t> allowed);
   void force(std::string_view text);
   void force_call(bool with_separator);

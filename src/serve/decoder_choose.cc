@@ -12,9 +12,13 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
+bool is_allowed(std::span<const uint64_t> allowed, int32_t id) {
+  return static_cast<size_t>(id) / 64 < allowed.size() && test_bit(allowed, id);
+}
+
 }  // namespace
 
-Result<int32_t> Decoder::choose(std::span<const float> logits) {
+Result<int32_t> Decoder::choose(const Prediction& expected) {
   const text::Controls& c = v_.controls;
   if (parser_.in_reasoning() && request_.thinking_budget >= 0 &&
       n_reasoning_ >= request_.thinking_budget)
@@ -34,23 +38,18 @@ Result<int32_t> Decoder::choose(std::span<const float> logits) {
     forced_.pop_front();
     return id;
   }
-  if (!names_.empty()) return choose_name(logits);
-  if (block_) return choose_in_block(logits);
-  if (parser_.structural()) return most_likely(logits);
+  if (!names_.empty()) return choose_name(expected.row());
+  if (block_) return choose_in_block(expected);
+  if (parser_.structural()) return most_likely(expected);
   if (constraint_ && !parser_.in_reasoning() && !parser_.in_block())
-    return choose_in_format(logits);
-  return choose_freely(logits);
+    return choose_in_format(expected.row());
+  return choose_freely(expected);
 }
 
-Result<int32_t> Decoder::choose_freely(std::span<const float> logits) {
+Result<int32_t> Decoder::choose_freely(const Prediction& expected) {
   const text::Controls& c = v_.controls;
-  // A block inside the reasoning would escape its grammar.
-  if (enforces_calls_ && parser_.in_reasoning()) {
-    masked_.assign(logits.begin(), logits.end());
-    masked_[c.dsml.id] = kNever;
-    logits = masked_;
-  }
-  NW_ASSIGN(const int32_t id, sample(logits));
+  const bool without_calls = enforces_calls_ && parser_.in_reasoning();
+  NW_ASSIGN(const int32_t id, without_calls ? sample_without_calls(expected) : sample(expected));
   // A turn that ends inside its reasoning would be empty: the first time, the answer is asked for.
   if (parser_.in_reasoning() && c.ends_turn(id) && !eos_replaced_) {
     eos_replaced_ = true;
@@ -59,10 +58,28 @@ Result<int32_t> Decoder::choose_freely(std::span<const float> logits) {
   return id;
 }
 
+// A block inside the reasoning would escape its grammar.
+Result<int32_t> Decoder::sample_without_calls(const Prediction& expected) {
+  const int32_t never = v_.controls.dsml.id;
+  Candidates best = expected.best;
+  for (int i = 0; i < best.n; i++)
+    if (best.ids[i] == never) best.logits[i] = kNever;
+  return sample(Prediction{best, [&]() -> std::span<const float> {
+                             const auto row = expected.row();
+                             masked_.assign(row.begin(), row.end());
+                             masked_[never] = kNever;
+                             return masked_;
+                           }});
+}
+
 // Markup, names and JSON take the most likely token that the grammar allows, texts are sampled.
-Result<int32_t> Decoder::choose_in_block(std::span<const float> logits) {
-  mask(logits, block_->mask());
-  return parser_.structural() ? most_likely(masked_) : sample(masked_);
+Result<int32_t> Decoder::choose_in_block(const Prediction& expected) {
+  const std::span<const uint64_t> allowed = block_->mask();
+  if (parser_.structural()) {
+    if (const auto id = best_candidate(expected.best, allowed)) return *id;
+  }
+  mask(expected.row(), allowed);
+  return parser_.structural() ? most_likely_of(masked_) : sample_row(masked_);
 }
 
 // A document, or instead of it a call where tools are offered: the first token decides.
@@ -72,7 +89,7 @@ Result<int32_t> Decoder::choose_in_format(std::span<const float> logits) {
                         request_.tool_choice == ToolChoice::kAuto;
   mask(logits, constraint_->mask());
   if (may_call) masked_[separator[0]] = logits[separator[0]];
-  NW_ASSIGN(const int32_t id, sample(masked_));
+  NW_ASSIGN(const int32_t id, sample_row(masked_));
   content_tokens_++;
   if (may_call && id == separator[0] && !constraint_->allows(id)) {
     constraint_.reset();
@@ -96,7 +113,25 @@ int32_t Decoder::choose_name(std::span<const float> logits) {
   return best;
 }
 
-Result<int32_t> Decoder::most_likely(std::span<const float> logits) const {
+Result<int32_t> Decoder::most_likely(const Prediction& expected) const {
+  if (const auto id = best_candidate(expected.best, std::nullopt)) return *id;
+  return most_likely_of(expected.row());
+}
+
+// The first candidate that may be chosen, of those `allowed` where there is a mask.
+std::optional<int32_t> Decoder::best_candidate(
+    const Candidates& best, std::optional<std::span<const uint64_t>> allowed) const {
+  if (best.first_nan >= 0) return std::nullopt;
+  for (int i = 0; i < best.n && best.logits[i] != kNever; i++) {
+    const int32_t id = best.ids[i];
+    if (id < std::ssize(v_.is_banned) && !v_.is_banned[id] &&
+        (!allowed || is_allowed(*allowed, id)))
+      return id;
+  }
+  return std::nullopt;
+}
+
+Result<int32_t> Decoder::most_likely_of(std::span<const float> logits) const {
   int32_t best = -1;
   const auto n = std::min<int64_t>(std::ssize(logits), std::ssize(v_.is_banned));
   for (int32_t id = 0; id < n; id++) {
@@ -106,17 +141,20 @@ Result<int32_t> Decoder::most_likely(std::span<const float> logits) const {
   return best;
 }
 
-Result<int32_t> Decoder::sample(std::span<const float> logits) {
-  NW_ASSIGN(const int32_t id, sampler_.sample(logits));
+Result<int32_t> Decoder::sample(const Prediction& expected) {
+  NW_ASSIGN(const int32_t id, sampler_.sample(expected));
   sampler_.accept(id);
   return id;
+}
+
+Result<int32_t> Decoder::sample_row(std::span<const float> logits) {
+  return sample(Prediction{candidates_of(logits), [&] { return logits; }});
 }
 
 void Decoder::mask(std::span<const float> logits, std::span<const uint64_t> allowed) {
   masked_.assign(logits.begin(), logits.end());
   for (int32_t id = 0; id < std::ssize(masked_); id++) {
-    if (static_cast<size_t>(id) / 64 >= allowed.size() || !test_bit(allowed, id))
-      masked_[id] = kNever;
+    if (!is_allowed(allowed, id)) masked_[id] = kNever;
   }
 }
 

@@ -80,7 +80,9 @@ Wrote write(const TurnJob& job, F want) {
   for (int i = 0; !decoder.finished() && i < 10'000; i++) {
     std::fill(logits.begin(), logits.end(), 0.f);
     want(decoder.ids(), logits);
-    const auto id = decoder.next(logits);
+    const Candidates best = candidates_of(logits);
+    const auto id =
+        decoder.next(Prediction{best, [&]() -> std::span<const float> { return logits; }});
     EXPECT_TRUE(id.ok()) << id.status().message();
     if (!id.ok()) break;
     w.n_back += decoder.went_back();

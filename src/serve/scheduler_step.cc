@@ -121,7 +121,7 @@ void Scheduler::advance(Run& run) {
 
 // The session has logits: the next token.
 void Scheduler::sampled(Run& run) {
-  const auto id = run.decoder->next(run.session->logits());
+  const auto id = run.decoder->next(run.session->prediction());
   if (!id.ok()) return fail(run, id.status().message());
   run.next = *id;
   metrics_.generated_tokens++;
