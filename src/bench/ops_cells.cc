@@ -168,6 +168,16 @@ void OpsRig::row_cells(int n, std::vector<Cell>& cells) {
                   c_.expert_scale, a_.expert_ids, a_.expert_weights);
       },
       a_.expert_weights, n * int64_t{c_.n_experts_used}));
+  // Streams stand in for logits.
+  const int64_t fitting = std::min(int64_t{max_rows_} * c_.n_hc * d / c_.n_vocab,
+                                   int64_t{max_rows_} * heads * 4 / int64_t{sizeof(Candidates)});
+  if (const int m = static_cast<int>(std::min<int64_t>(n, fitting)); m > 0)
+    cells.push_back(plain(
+        "best_logits", m, m * int64_t{c_.n_vocab},
+        [=, this, &ops](int64_t) {
+          ops.best_logits(m, c_.n_vocab, a_.X, reinterpret_cast<Candidates*>(a_.o));
+        },
+        nullptr, 0));
 }
 
 void OpsRig::cache_cells(int n, std::vector<Cell>& cells) {
