@@ -58,8 +58,18 @@ struct SelectShared {
   k_atomic count[256];
   k_atomic n_taken;
   uint32_t prefix, wanted;
-  uint32_t nan[32];  // of a simd
+  uint32_t part[32];  // of a simd
 };
+
+// The largest of the group's values, the same for every thread.
+k_fn uint32_t group_max(k_private const Group& g, k_shared uint32_t* part, uint32_t x) {
+  x = g.simd_max(x);
+  g.barrier();
+  if (g.lane == 0) part[g.simd] = x;
+  g.barrier();
+  for (unsigned i = 0; i < g.n_simds(); i++) x = max_uint(x, part[i]);
+  return x;
+}
 
 // A key is among the best where its bits are more than `bits`, or the same and ~id at least
 // `last`.
@@ -71,18 +81,36 @@ k_fn bool is_best(k_private const Keys& k, int j, k_private const Least& least) 
   return k.bits[j] > least.bits || (k.bits[j] == least.bits && ~k.id[j] >= least.last);
 }
 
+// The first byte of all keys where it is the same, which spares counting it: many increments of one
+// counter take their time. Else, and where `keys` are not all of them, none, -1.
+template <int kThreads>
+k_fn int common_byte(k_private const Group& g, k_shared SelectShared* sh, int n,
+                     k_private const Keys& keys) {
+  if (n > kKeysEach * kThreads) return -1;
+  uint32_t most = 0, least = 0;  // least: ~ of the smallest
+  k_unroll for (int j = 0; j < kKeysEach; j++) {
+    if (keys.bits[j] == 0u) continue;
+    most = max_uint(most, keys.bits[j]);
+    least = max_uint(least, ~keys.bits[j]);
+  }
+  most = group_max(g, sh->part, most) >> 24;
+  least = ~group_max(g, sh->part, least) >> 24;
+  return most == least ? int(most) : -1;
+}
+
 // The k-th key of at least k, byte by byte: its bits, then, where not all of its equals are wanted,
 // its id. `keys` holds the first of them, and still does afterwards where these are all.
 template <int kThreads>
 k_fn Least find_least(k_private const Group& g, k_shared SelectShared* sh,
                       k_private const KeySource& source, int k, k_private Keys& keys) {
   const int n = keys_of(source), block = kKeysEach * kThreads;
+  const int common = common_byte<kThreads>(g, sh, n, keys);
   uint32_t limit = 0;
   if (g.index == 0) {
-    sh->prefix = 0;
+    sh->prefix = common < 0 ? 0u : uint32_t(common);
     sh->wanted = uint32_t(k);
   }
-  for (int step = 0; step < 8; step++) {
+  for (int step = common < 0 ? 0 : 1; step < 8; step++) {
     const bool by_id = step >= 4;
     const int shift = 24 - step % 4 * 8;
     if (step == 4) {
@@ -108,16 +136,6 @@ k_fn Least find_least(k_private const Group& g, k_shared SelectShared* sh,
     g.barrier();
   }
   return {limit, sh->prefix};
-}
-
-// The largest of the group's values, the same for every thread.
-k_fn uint32_t group_max(k_private const Group& g, k_shared uint32_t* part, uint32_t x) {
-  x = g.simd_max(x);
-  g.barrier();
-  if (g.lane == 0) part[g.simd] = x;
-  g.barrier();
-  for (unsigned i = 0; i < g.n_simds(); i++) x = max_uint(x, part[i]);
-  return x;
 }
 
 // The best of a slice in any order. One group per slice.
@@ -152,7 +170,7 @@ struct BestOfSlice {
         out[2 * at + 1] = keys.id[j];
       }
     }
-    const uint32_t nan = group_max(g, sh->nan, keys.nan);
+    const uint32_t nan = group_max(g, sh->part, keys.nan);
     if (g.index == 0) nans[g.group] = nan;
   }
 };
@@ -198,12 +216,15 @@ struct BestLogits {
     return cut;
   }
 
-  // Bitonic; thread i has place i.
+  // Bitonic; thread i has place i. Neighbours of less than a simd's width need no others.
   k_call void sort(k_private const Group& g, k_shared Shared* sh) k_const {
     const int i = int(g.index);
     for (int size = 2; size <= kBestLogits; size *= 2) {
       for (int stride = size / 2; stride > 0; stride /= 2) {
-        g.barrier();
+        if (stride >= kSimd || (stride == kSimd / 2 && size > kSimd))
+          g.barrier();
+        else
+          g.simd_barrier();
         const int other = i ^ stride;
         if (other < i) continue;
         const uint32_t bits = sh->bits[i], id = sh->id[i], bits2 = sh->bits[other],
@@ -244,7 +265,7 @@ struct BestLogits {
       source.n = n_vocab;
     }
     sort(g, sh);
-    const uint32_t nan = group_max(g, sh->select.nan, keys.nan);
+    const uint32_t nan = group_max(g, sh->select.part, keys.nan);
     k_device int32_t* to = out + int64_t(r) * kWords;
     if (i == 0) {
       to[0] = k;
