@@ -110,7 +110,9 @@ bool Sampler::State::collect(const Candidates& best) {
       if (const auto seen = counts.find(id); seen != counts.end())
         logit -= options.presence_penalty + options.frequency_penalty * float(seen->second);
     }
-    if (logit != -kInf) candidates.push_back({id, logit, 0});
+    if (logit == -kInf) continue;
+    candidates.push_back({id, logit, 0});
+    if (options.temperature <= 0 && !penalised) break;  // it is the one
   }
   if (penalised) std::sort(candidates.begin(), candidates.end(), more_likely);
   return !candidates.empty();
