@@ -386,7 +386,7 @@ TEST_P(OpsAgree, BestLogits) {
 
 // More rows than a device looks at together.
 TEST_P(OpsAgree, BestLogitsOfManyRows) {
-  const int n = 37, n_vocab = 5000;
+  const int n = 20, n_vocab = 5000;
   const std::vector<float> logits = random(int64_t{n} * n_vocab);
   std::vector<Candidates> got(n), want(n);
   ops().best_logits(n, n_vocab, logits.data(), got.data());
