@@ -4,6 +4,7 @@ A reply counts as exact when, reading the reference, the model's first choice is
 token: that is the same as greedy decoding giving exactly the reference, in one pass.
 
     evaluate.py FOLDER [--quick]        scores of a trained folder (config.json, tokenizer.json, safetensors)
+    evaluate.py FOLDER --samples FILE   what it says to a few prompts, for the tests (tests/data/minnow/samples.json)
 """
 import json, sys, time
 
@@ -112,14 +113,20 @@ def report(model, tok, device, log, count=64, quick=False, until=None, kw=None):
     return out
 
 
-def main(folder, quick):
+def main(folder, *options):
     from model import load_folder
     from tokenizer import Tokenizer
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_folder(folder)
+    model = load_folder(folder).to(device).eval()
     tok = Tokenizer.load(folder + "/tokenizer.json")
-    report(model.to(device).eval(), tok, device, lambda line: print(line, flush=True), quick=quick)
+    if "--samples" in options:
+        prompts = sample_prompts()
+        said = [{"prompt": p, "reply": r} for p, r in zip(prompts, greedy(model, tok, prompts, device, 110, sim=True))]
+        with open(options[options.index("--samples") + 1], "w") as f:
+            json.dump(said, f, ensure_ascii=False, indent=1)
+    else:
+        report(model, tok, device, lambda line: print(line, flush=True), quick="--quick" in options)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], "--quick" in sys.argv[2:])
+    main(*sys.argv[1:])

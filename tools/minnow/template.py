@@ -1,7 +1,7 @@
 """The V4 chat template (spec: prompt section 3), as text segments.
 
-render(messages, tools, thinking) returns a list of (text, is_target) pairs; is_target marks what the assistant itself
-wrote (text, reasoning, call blocks and the closing EOS). Special tokens appear as their literal names: all text here is
+render(messages, tools, thinking) returns a list of (text, target) pairs; target is 0 for what is read and above it, mostly 1, for what the
+assistant itself wrote (text, reasoning, call blocks and the closing EOS). Special tokens appear as their literal names: all text here is
 ours, so recognising them everywhere is safe.
 """
 import json
@@ -84,23 +84,23 @@ def render(messages, tools=(), thinking=False, effort=None, keep=False):
             turns.append(m)
     drop = not keep and not tools and not any(m.get("calls") or m["role"] == "tool" for m in msgs)
     last = max((i for i, m in enumerate(turns) if m["role"] == "user"), default=-1)
-    out = [(BOS, False)]
+    out = [(BOS, 0)]
     if effort and thinking:
-        out.append((EFFORT[effort], False))
+        out.append((EFFORT[effort], 0))
     for i, m in enumerate(turns):
         if m["role"] == "system":
             text = m["content"]
             if tools:
                 text += "\n\n" + TOOLS_TEXT.replace("{SCHEMAS}", "\n".join(dumps(t) for t in tools))
-            out.append((text, False))
+            out.append((text, 0))
         elif m["role"] == "user":
             opener = THINK if thinking and (not drop or i >= last) else END_THINK
             tail = i + 1 == len(turns) or turns[i + 1]["role"] == "assistant"
-            out.append((USER + m["content"] + (ASSISTANT + opener if tail else ""), False))
+            out.append((USER + m["content"] + (ASSISTANT + opener if tail else ""), 0))
         else:
             head = m.get("reasoning", "") + END_THINK if thinking and (not drop or i > last) else ""
             calls = call_block(m["calls"]) if m.get("calls") else ""
-            out.append((head + m.get("content", "") + calls + EOS, True))
+            out.append((head + m.get("content", "") + calls + EOS, getattr(m.get("content"), "weight", 1.0)))
     return out
 
 
