@@ -16,23 +16,26 @@ k_fn void split_half(float x, k_private uint16_t* high, k_private uint16_t* low)
   *low = to_half(x - k_f16_to_f32(*high));
 }
 
-// What two neighbouring values of a row are made of: two codes and their scale, or two BF16. dim,
-// nope: multiples of 64. Loads only, without a branch, so that many are on the way at once.
-k_fn uint32_t row_bytes_of(k_private const Format& f, k_device const uint8_t* row, int d) {
+// What eight values of a row are made of: codes and their scale, or BF16. dim, nope: multiples of
+// 64. Loads only, without a branch, so that many are on the way at once.
+struct RawEight {
+  uint32_t words[4], scale;
+};
+k_fn void load_eight(k_private const Format& f, k_device const uint8_t* row, int d,
+                     k_private RawEight& raw) {
   const bool coded = d < f.nope;
   k_device const uint8_t* at = coded ? row + d : row + f.nope + f.nope / 64 + 2 * (d - f.nope);
-  k_device const uint8_t* third = coded ? row + f.nope + d / 64 : at + 2;
-  return uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(third[0]) << 16 |
-         uint32_t(coded ? third[0] : third[1]) << 24;
+  k_load8(at, &raw.words[0], &raw.words[1]);
+  k_load8(coded ? at : at + 8, &raw.words[2], &raw.words[3]);
+  raw.scale = row[f.nope + (coded ? d / 64 : 0)];
 }
-k_fn uint32_t row_halves(k_private const Format& f, uint32_t bytes, int d) {
-  float a = bf16_to_f32(uint16_t(bytes)), b = bf16_to_f32(uint16_t(bytes >> 16));
-  if (d < f.nope) {
-    const float scale = e8m0_to_f32(bytes >> 24);
-    a = e4m3_to_f32(bytes & 255u) * scale;
-    b = e4m3_to_f32(bytes >> 8 & 255u) * scale;
-  }
-  return uint32_t(to_half(a)) | uint32_t(to_half(b)) << 16;
+k_fn void halves_of_eight(k_private const Format& f, k_private const RawEight& raw, int d,
+                          k_private uint32_t (&out)[4]) {
+  fp8_halves(raw.words[0], raw.words[1], raw.scale, out);
+  if (d < f.nope) return;
+  k_unroll for (int i = 0; i < 4; i++) out[i] =
+      uint32_t(to_half(k_float(raw.words[i] << 16))) |
+      uint32_t(to_half(k_float(raw.words[i] & 0xffff0000u))) << 16;
 }
 
 // Values of all parts [n][n_heads][kMaxParts][head_dim], and behind them their tops and sums.
@@ -103,20 +106,22 @@ struct AttentionPart {
       bool compressed;  // of the same format
       rows[i] = key_row(p, r, key, n_window, &compressed);
     }
-    const int kPairs = kDims / 2 / kSimd;  // of a key and lane
-    uint32_t bytes[kKeys / kSimds][kPairs];
-    k_unroll for (int i = 0; i < kKeys / kSimds; i++) k_unroll for (int j = 0; j < kPairs; j++) {
-      const int d = 2 * (j * kSimd + int(g.lane));
-      bytes[i][j] = row_bytes_of(p.row, rows[i], d < p.head_dim ? d : 0);
+    const int kEights = (kDims / 8 + kSimd - 1) / kSimd;  // of a key and lane
+    RawEight raw[kKeys / kSimds][kEights];
+    k_unroll for (int i = 0; i < kKeys / kSimds; i++) k_unroll for (int j = 0; j < kEights; j++) {
+      const int d = 8 * (j * kSimd + int(g.lane));
+      load_eight(p.row, rows[i], d < p.head_dim ? d : 0, raw[i][j]);
     }
     g.barrier();
     k_unroll for (int i = 0; i < kKeys / kSimds; i++) {
       const int t = int(g.simd) + i * kSimds;
-      k_shared uint32_t* to = reinterpret_cast<k_shared uint32_t*>(sh->rows + t * kStride);
       const bool there = first + t < end;
-      k_unroll for (int j = 0; j < kPairs; j++) {
-        const int d = 2 * (j * kSimd + int(g.lane));
-        to[d / 2] = there && d < p.head_dim ? row_halves(p.row, bytes[i][j], d) : 0u;
+      k_unroll for (int j = 0; j < kEights; j++) {
+        const int d = 8 * (j * kSimd + int(g.lane));
+        if (d >= kDims) continue;
+        Word4 out = {{0, 0, 0, 0}};
+        if (there && d < p.head_dim) halves_of_eight(p.row, raw[i][j], d, out.v);
+        k_store4(sh->rows + t * kStride + d, out);
       }
     }
     g.barrier();

@@ -61,5 +61,17 @@ k_fn uint32_t ceil_exponent(float v) {
 
 k_fn float inverse_scale(uint32_t e) { return k_float((254u - e) << 23); }
 
+// Eight E4M3 codes times the power of two 2^(scale - 127), as halves: exact from 2^-24 to 57344,
+// where scales end.
+k_fn void fp8_halves(uint32_t low, uint32_t high, uint32_t scale, k_private uint32_t* out) {
+  // As the upper bits of a half, a code is too small by 2^8.
+  const uint32_t exponent = uint32_t(min_int(max_int(int(scale) - 104, 0), 30));
+  const uint32_t factor = (scale == 255u ? 0x7e00u : exponent << 10) * 0x10001u;
+  k_unroll for (int i = 0; i < 4; i++) {
+    const uint32_t both = k_permute(i < 2 ? low : high, 0u, i % 2 == 0 ? 0x1404u : 0x3424u);
+    out[i] = k_half2_mul((both >> 1 & 0x3f803f80u) | (both & 0x80008000u), factor);
+  }
+}
+
 }  // namespace kernels
 }  // namespace narwhal

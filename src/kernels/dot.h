@@ -28,12 +28,13 @@ struct DotShared {
   int32_t experts[kDotMaxUsed];
 };
 
-// Where a column lies in its plane. Lanes read runs of 16 that are 16 to 64 columns apart; the runs
-// of 128 columns are exchanged so that eight neighbouring lanes meet all banks.
+// Where a run of 16 columns lies in its plane. Lanes read runs that are 16 to 64 columns apart;
+// those of 128 columns are exchanged so that eight neighbouring lanes meet all banks. Columns that
+// are a multiple of 512 apart, as those of a lane are, lie as far apart.
 template <class S>
 k_fn int dot_place(int column) {
   const int run = column / 16;
-  return (run ^ ((run / 8) << S::kTwist & 7)) * 16 + column % 16;
+  return (run ^ (run / 8 & 3) << S::kTwist) * 16;
 }
 
 // Rounds run item of the inputs, 16 columns of a row of `items` runs; a block of 32 lies on two
@@ -41,9 +42,10 @@ k_fn int dot_place(int column) {
 template <int N, class S>
 k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int items,
                     k_private const Word4 (&v)[4]) {
-  float top = 0;
-  k_unroll for (int i = 0; i < 16; i++) top = max_float(top, k_abs(k_float(v[i / 4].v[i % 4])));
-  top = max_float(top, g.simd_shuffle(top, g.lane ^ 1u));
+  uint32_t bits = 0;
+  k_unroll for (int i = 0; i < 16; i++) bits = max_uint(bits, v[i / 4].v[i % 4] & 0x7fffffffu);
+  bits = max_uint(bits, g.simd_shuffle(bits, g.lane ^ 1u));
+  const float top = k_float(bits);
   const float inverse = top > 0 ? 32767.0f / top : 0.0f, scale = top / 32767.0f;
   Word4 high, low;
   uint32_t sum = 0;
@@ -58,7 +60,8 @@ k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int item
     high.v[i] = k_permute(a, b, 0x7632u);
   }
   if (item >= N * items) return;
-  const int first = item / items * S::kColumns, column = item % items * 16;
+  const int row = N == 1 ? 0 : item / items, first = row * S::kColumns;
+  const int column = (item - row * items) * 16;
   const int place = first + dot_place<S>(column), at = first + column;
   k_store4(sh->high + place / 4, high);
   k_store4(sh->low + place / 4, low);
@@ -78,8 +81,9 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
     Word4 v[kBatch][4];
     k_unroll for (int i = 0; i < kBatch; i++) {
       const int item = min_int(first + i * kDotThreads, N * items - 1);
+      const int row = N == 1 ? 0 : item / items;
       k_device const float* from =
-          x + min_int(item / items, n - 1) * x_stride + begin + item % items * 16;
+          x + (N == 1 ? 0 : min_int(row, n - 1) * x_stride) + begin + (item - row * items) * 16;
       k_unroll for (int j = 0; j < 4; j++) {
         const Word4 four = k_load4(from + 4 * j);
         k_unroll for (int k = 0; k < 4; k++) v[i][j].v[k] = four.v[k];
@@ -91,21 +95,35 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
   g.barrier();
 }
 
-// acc[r][c] += codes of one unit . x_c. Its columns lie `before` further on in shared memory;
+// Where the runs of a lane's first unit lie in shared memory; its other units are multiples of
+// kSimd further.
+template <class C>
+struct DotPlace {
+  int plane[C::kRuns], column[C::kRuns];
+};
+template <class C, class S>
+k_fn void dot_places(k_private const Group& g, k_private DotPlace<C>& at) {
+  k_unroll for (int s = 0; s < C::kRuns; s++) {
+    at.column[s] = C::column(int(g.lane), s);
+    at.plane[s] = dot_place<S>(at.column[s]);
+  }
+}
+
+// acc[r][c] += codes of one unit . x_c, of the unit `before` columns after the lane's first one.
 // `copy` of a codec's table is the lane's.
 template <class C, int R, int N, class S>
 k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table,
-                   k_private const typename C::Raw (&raw)[R], int unit, int before, unsigned copy,
-                   k_private float (&acc)[R][N]) {
+                   k_private const DotPlace<C>& at, k_private const typename C::Raw (&raw)[R],
+                   int before, unsigned copy, k_private float (&acc)[R][N]) {
   const int kColumns = S::kColumns;
   k_unroll for (int s = 0; s < C::kRuns; s++) {
     Codes codes[R];
     k_unroll for (int r = 0; r < R; r++) C::codes(raw[r], s, table, copy, codes[r]);
-    const int column = C::column(unit, s) + before, place = dot_place<S>(column);
     k_unroll for (int c = 0; c < N; c++) {
-      const int at = c * kColumns + column, word = (c * kColumns + place) / 4;
+      const int column = c * kColumns + at.column[s] + before;
+      const int word = (c * kColumns + at.plane[s] + before) / 4;
       const Word4 high = k_load4(sh->high + word), low = k_load4(sh->low + word);
-      const float scale = sh->scale[at / 32];
+      const float scale = sh->scale[column / 32];
       k_unroll for (int r = 0; r < R; r++) {
         int a = 0, b = 0;
         k_unroll for (int i = 0; i < 4; i++) {
@@ -113,7 +131,7 @@ k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table
           b = k_dot4u(codes[r].q[i], low.v[i], b);
         }
         acc[r][c] = k_mad(codes[r].scale, float(256 * a + b) * scale, acc[r][c]);
-        if (C::kHasMinus) acc[r][c] = k_mad(-codes[r].minus, sh->sum[at / 16], acc[r][c]);
+        if (C::kHasMinus) acc[r][c] = k_mad(-codes[r].minus, sh->sum[column / 16], acc[r][c]);
       }
     }
   }
@@ -125,13 +143,19 @@ struct DotBatch {
   k_value int kUnits = (Ahead<C, R>::kUnits + 1) / 2, kStep = kUnits * kSimd;
 };
 
-// Asks for units first, first + 32 .. of rows with `units` of them; beyond, for the last: no branch
-// holds loads back.
+// Asks for units first + lane, first + 32 + lane .. of rows with `units` of them; beyond, for the
+// last: no branch holds loads back.
 template <class C, int R>
-k_fn void dot_load(k_private const Planes (&rows)[R], int first, int units,
-                   k_private typename C::Raw (&batch)[DotBatch<C, R>::kUnits][R]) {
-  k_unroll for (int i = 0; i < DotBatch<C, R>::kUnits; i++) k_unroll for (int r = 0; r < R; r++)
-      C::load(rows[r], min_int(first + i * kSimd, units - 1), batch[i][r]);
+k_fn void dot_load(k_private const Group& g, k_private const Planes (&rows)[R], int first,
+                   int units, k_private typename C::Raw (&batch)[DotBatch<C, R>::kUnits][R]) {
+  const int lane = int(g.lane);
+  if (first + DotBatch<C, R>::kStep <= units) {  // addresses a constant apart
+    k_unroll for (int i = 0; i < DotBatch<C, R>::kUnits; i++) k_unroll for (int r = 0; r < R; r++)
+        C::load(rows[r], first + lane + i * kSimd, batch[i][r]);
+  } else {
+    k_unroll for (int i = 0; i < DotBatch<C, R>::kUnits; i++) k_unroll for (int r = 0; r < R; r++)
+        C::load(rows[r], min_int(first + lane + i * kSimd, units - 1), batch[i][r]);
+  }
 }
 
 template <class T, int kUnits, int R>
@@ -152,6 +176,8 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
                    k_private float (&acc)[R][N]) {
   const int kUnits = DotBatch<C, R>::kUnits, kStep = DotBatch<C, R>::kStep;
   const int units = n_in / C::kUnit, lane = int(g.lane);
+  DotPlace<C> at;
+  dot_places<C, S>(g, at);
   int begin = 0;  // first column in shared memory
   for (int u = 0; u < units; u += kStep) {
     if (x && u * C::kUnit % S::kColumns == 0) {
@@ -161,11 +187,11 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
     typename C::Raw coming[kUnits][R];
     dot_copy(batch, coming);
     if (u + kStep < units)
-      dot_load<C, R>(rows, u + kStep + lane, units, coming);
+      dot_load<C, R>(g, rows, u + kStep, units, coming);
     else if (more)
-      dot_load<C, R>(next, lane, units, coming);
+      dot_load<C, R>(g, next, 0, units, coming);
     k_unroll for (int i = 0; i < kUnits; i++) if (u + lane + i * kSimd < units) dot_unit<C, R, N>(
-        sh, table, batch[i], u + lane + i * kSimd, -begin, g.lane % kTableCopies, acc);
+        sh, table, at, batch[i], (u + i * kSimd) * C::kUnit - begin, g.lane % kTableCopies, acc);
     dot_copy(coming, batch);
   }
 }
@@ -181,12 +207,12 @@ struct DotVec {
   int n_groups, n;
   int add;
   k_device const float* x;
-  int n_stretches;
+  unsigned n_stretches;
 
   // Where a simd's rows of a tile belong.
   struct Tile {
-    int64_t first, count, n_out;  // outputs; those of the part of the matrix; of the matrix
-    int n_in, part, c0;           // c0: first of the rows of x
+    int first, count, n_out;  // outputs; those of the part of the matrix; of the matrix
+    int n_in, part, c0;       // c0: first of the rows of x
     k_device float* y;
   };
 
@@ -194,23 +220,27 @@ struct DotVec {
 
   k_call void find(k_private const Group& g, int at, k_private Tile& t,
                    k_private Planes (&rows)[R]) k_const {
-    const int all = list.all_tiles();
+    const int all = list.all_tiles(), turn = n <= N ? 0 : at / all, one = at - turn * all;
     Matrix w;
-    const int tile = list.find(at % all, &w);
-    const int64_t per_part = w.n_out / n_groups;
-    const int across = int((per_part + kOutputs - 1) / kOutputs);
-    t.part = tile / across;
-    const int64_t o = int64_t(tile % across) * kOutputs + g.simd * R;
+    const int tile = list.find(one, &w), n_out = int(w.n_out);
+    int per_part = n_out, across = 0;
+    t.part = 0;
+    if (n_groups > 1) {  // divisions are slow
+      per_part = n_out / n_groups;
+      across = (per_part + kOutputs - 1) / kOutputs;
+      t.part = tile / across;
+    }
+    const int o = (tile - t.part * across) * kOutputs + int(g.simd) * R;
     k_unroll for (int r = 0; r < R; r++) {
-      const Planes row = planes_of<C>(w, t.part * per_part + min_long(o + r, per_part - 1));
+      const Planes row = planes_of<C>(w, t.part * per_part + min_int(o + r, per_part - 1));
       rows[r] = row;
     }
     t.first = t.part * per_part + o;
     t.count = per_part - o;
-    t.n_out = w.n_out;
+    t.n_out = n_out;
     t.n_in = int(w.n_in);
-    t.c0 = at / all * N;
-    t.y = list.output(at % all);
+    t.c0 = turn * N;
+    t.y = list.output(one);
   }
 
   k_call void store(k_private const Group& g, k_private const Tile& t,
@@ -218,20 +248,21 @@ struct DotVec {
     k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
       const float sum = g.simd_sum(acc[r][c]);
       if (c >= n - t.c0 || r >= t.count || g.lane != 0) continue;
-      k_device float* out = t.y + (t.c0 + c) * t.n_out + t.first + r;
+      k_device float* out = t.y + int64_t(t.c0 + c) * t.n_out + t.first + r;
       *out = add ? *out + sum : sum;
     }
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int64_t all = int64_t(list.all_tiles()) * ((n + N - 1) / N);
-    const int begin = int(all * g.group / n_stretches),
-              end = int(all * (g.group + 1) / n_stretches);
+    const unsigned all = unsigned(list.all_tiles() * ((n + N - 1) / N)), each = all / n_stretches;
+    const unsigned longer = all - each * n_stretches;  // stretches with one more
+    const int begin = int(g.group * each + (g.group < longer ? g.group : longer));
+    const int end = begin + int(each) + int(g.group < longer);
     Tile t, coming;
     Planes rows[R], next[R];
     find(g, begin, t, rows);
     typename C::Raw batch[DotBatch<C, R>::kUnits][R];
-    dot_load<C, R>(rows, int(g.lane), t.n_in / C::kUnit, batch);
+    dot_load<C, R>(g, rows, 0, t.n_in / C::kUnit, batch);
     load_table(g, &sh->table);
     int held_part = -1, held_c0 = -1;
     for (int at = begin; at < end; at++) {

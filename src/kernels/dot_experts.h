@@ -85,7 +85,7 @@ struct DotHidden {
     Planes rows[kHiddenRows];
     hidden_rows<CodecQ8_0>(shared_w1, shared_w3, j, rows);
     CodecQ8_0::Raw batch[DotBatch<CodecQ8_0, kHiddenRows>::kUnits][kHiddenRows];
-    dot_load<CodecQ8_0, kHiddenRows>(rows, int(g.lane), int(n_in) / CodecQ8_0::kUnit, batch);
+    dot_load<CodecQ8_0, kHiddenRows>(g, rows, 0, int(n_in) / CodecQ8_0::kUnit, batch);
     const bool there = *held == r && n_in <= Shared::kColumns;
     dot_hidden<CodecQ8_0>(g, sh, static_cast<k_shared const NoTable*>(nullptr), batch, rows, rows,
                           false, n_in, shared_w1.n_out, there ? nullptr : x + r * n_in, limit, 1.0f,
@@ -102,7 +102,7 @@ struct DotHidden {
     Planes rows[kHiddenRows], next[kHiddenRows];
     find(g, at - n_shared, rows);
     typename C::Raw batch[DotBatch<C, kHiddenRows>::kUnits][kHiddenRows];
-    dot_load<C, kHiddenRows>(rows, int(g.lane), int(w1.n_in) / C::kUnit, batch);
+    dot_load<C, kHiddenRows>(g, rows, 0, int(w1.n_in) / C::kUnit, batch);
     load_table(g, &sh->table);
     for (; at < end; at += n_spread) {
       const int of = at - n_shared, pair = of / wide, r = pair / k;
@@ -165,7 +165,7 @@ struct DotDown {
         const Planes row = planes_of<CodecQ8_0>(shared_w2, min_long(o + i, w2.n_out - 1));
         shared_rows[i] = row;
       }
-      dot_load<CodecQ8_0, kPerSimd>(shared_rows, lane, int(shared_w2.n_in) / CodecQ8_0::kUnit,
+      dot_load<CodecQ8_0, kPerSimd>(g, shared_rows, 0, int(shared_w2.n_in) / CodecQ8_0::kUnit,
                                     shared_batch);
       dot_rows<CodecQ8_0, kPerSimd, 1>(
           g, sh, static_cast<k_shared const NoTable*>(nullptr), shared_batch, shared_rows,
@@ -176,6 +176,8 @@ struct DotDown {
     typename C::Raw batch[kUnits][kPerSimd], coming[kUnits][kPerSimd];
     load(sh, rows, lane, units, batch);
     load_table(g, &sh->table);
+    DotPlace<C> at;
+    dot_places<C, Shared>(g, at);
     int begin = 0;  // first column in shared memory
     for (int u = 0; u < units; u += kStep) {
       if (u * C::kUnit % Shared::kColumns == 0) {
@@ -186,7 +188,7 @@ struct DotDown {
       dot_copy(batch, coming);
       if (u + kStep < units) load(sh, rows, u + kStep + lane, units, coming);
       k_unroll for (int i = 0; i < kUnits; i++) if (u + lane + i * kSimd < units)
-          dot_unit<C, kPerSimd, 1>(sh, &sh->table, batch[i], u + lane + i * kSimd, -begin,
+          dot_unit<C, kPerSimd, 1>(sh, &sh->table, at, batch[i], (u + i * kSimd) * C::kUnit - begin,
                                    g.lane % kTableCopies, acc);
       dot_copy(coming, batch);
     }

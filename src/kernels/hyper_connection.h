@@ -19,44 +19,59 @@ struct HcView {
 
 k_fn float sigmoid(float v) { return 1.0f / (1.0f + k_exp(-v)); }
 
-// comb[j][k], from v on lane j * H + k: softmax of rows plus eps, columns; then rows and columns in
-// turn. What the iterations change are factors of whole rows and columns: every lane holds the
-// matrix and all factors, which costs fewer steps that wait for each other than lanes that exchange
-// sums.
-k_fn float sinkhorn(k_private const Group& g, k_private const HcView& p, float v) {
-  const int H = p.n_hc, lane = min_int(int(g.lane), H * H - 1), j = lane / H;
-  float top = v;
-  for (int i = 0; i < H; i++) top = max_float(top, g.simd_shuffle(v, unsigned(j * H + i)));
-  v = k_exp(v - top);
-  float sum = 0;
-  for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(j * H + i));
-  v = v / sum + p.hc_eps;
-  float m[kMaxStreams][kMaxStreams], row[kMaxStreams], column[kMaxStreams];
-  k_unroll for (int r = 0; r < kMaxStreams; r++) {
-    row[r] = column[r] = r < H ? 1.0f : 0.0f;
-    k_unroll for (int c = 0; c < kMaxStreams; c++) {
-      const float entry = g.simd_shuffle(v, unsigned(r * H + c));
-      m[r][c] = r < H && c < H ? entry : 0.0f;
-    }
-  }
-  for (int iteration = 0; iteration < p.sinkhorn_iterations; iteration++) {
-    if (iteration > 0) {
-      k_unroll for (int r = 0; r < kMaxStreams; r++) {
-        float s = 0;
-        k_unroll for (int c = 0; c < kMaxStreams; c++) s = k_mad(m[r][c], column[c], s);
-        row[r] *= k_reciprocal(k_mad(row[r], s, p.hc_eps));
-      }
-    }
-    k_unroll for (int c = 0; c < kMaxStreams; c++) {
+// Rows and columns of m in turn, columns first. What the iterations change are factors of whole
+// rows and columns: a lane holds the matrix and all factors, which costs fewer steps that wait for
+// each other than lanes that exchange sums.
+template <int H>
+k_fn void sinkhorn_factors(k_private const float (&m)[H][H], int iterations, float eps,
+                           k_private float (&row)[H], k_private float (&column)[H]) {
+  k_unroll for (int i = 0; i < H; i++) row[i] = column[i] = 1;
+  for (int iteration = 0; iteration < iterations; iteration++) {
+    k_unroll for (int r = 0; r < H; r++) {
+      if (iteration == 0) continue;
       float s = 0;
-      k_unroll for (int r = 0; r < kMaxStreams; r++) s = k_mad(m[r][c], row[r], s);
-      column[c] *= k_reciprocal(k_mad(column[c], s, p.hc_eps));
+      k_unroll for (int c = 0; c < H; c++) s = k_mad(m[r][c], column[c], s);
+      row[r] *= k_reciprocal(k_mad(row[r], s, eps));
+    }
+    k_unroll for (int c = 0; c < H; c++) {
+      float s = 0;
+      k_unroll for (int r = 0; r < H; r++) s = k_mad(m[r][c], row[r], s);
+      column[c] *= k_reciprocal(k_mad(column[c], s, eps));
     }
   }
-  k_unroll for (int r = 0; r < kMaxStreams; r++) k_unroll for (int c = 0; c < kMaxStreams; c++) {
-    if (r < H && c < H && lane == r * H + c) v = m[r][c] * row[r] * column[c];
-  }
+}
+
+// comb[j][k], from v on lane j * H + k: softmax of rows plus eps, then the iterations.
+template <int H>
+k_fn float sinkhorn(k_private const Group& g, k_private const HcView& p, float v) {
+  const int lane = min_int(int(g.lane), H * H - 1), j = lane / H;
+  float top = v, sum = 0;
+  k_unroll for (int i = 0; i < H; i++) top = max_float(top, g.simd_shuffle(v, unsigned(j * H + i)));
+  v = k_exp(v - top);
+  k_unroll for (int i = 0; i < H; i++) sum += g.simd_shuffle(v, unsigned(j * H + i));
+  v = v / sum + p.hc_eps;
+  float m[H][H], row[H], column[H];
+  k_unroll for (int r = 0; r < H; r++) k_unroll for (int c = 0; c < H; c++) m[r][c] =
+      g.simd_shuffle(v, unsigned(r * H + c));
+  sinkhorn_factors<H>(m, p.sinkhorn_iterations, p.hc_eps, row, column);
+  k_unroll for (int r = 0; r < H; r++) k_unroll for (int c = 0; c < H; c++) if (lane == r * H + c)
+      v = m[r][c] * row[r] * column[c];
   return v;
+}
+
+k_fn float sinkhorn_of(k_private const Group& g, k_private const HcView& p, float v) {
+  switch (p.n_hc) {  // kMaxStreams
+    case 1:
+      return sinkhorn<1>(g, p, v);
+    case 2:
+      return sinkhorn<2>(g, p, v);
+    case 3:
+      return sinkhorn<3>(g, p, v);
+    case 4:
+      return sinkhorn<4>(g, p, v);
+    default:
+      return sinkhorn<5>(g, p, v);
+  }
 }
 
 k_fn float pre_gate(float eps, float mix, float base, float scale) {
@@ -74,7 +89,7 @@ k_fn void make_gates(k_private const Group& g, k_private const HcView& p, P base
     m[lane] = 2.0f * sigmoid(m[lane] * inverse_rms * scale[1] + base[lane]);
   const int at = 2 * H + lane;
   const bool mine = lane < H * H;
-  const float v = sinkhorn(g, p, mine ? m[at] * inverse_rms * scale[2] + base[at] : 0.0f);
+  const float v = sinkhorn_of(g, p, mine ? m[at] * inverse_rms * scale[2] + base[at] : 0.0f);
   if (mine) m[at] = v;
 }
 

@@ -117,7 +117,6 @@
   X(gather_rows, GatherRows)                 \
   X(ring_store, RingStore)                   \
   X(repack, Repack)                          \
-  X(prefetch, Prefetch)                      \
   X(encode_rows, EncodeRows)                 \
   X(make_kv_rows, MakeKvRows)                \
   X(index_query, IndexQuery)                 \

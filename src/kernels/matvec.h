@@ -132,17 +132,23 @@ struct MatVec {
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     load_table(g, &sh->table);
-    const int all = list.all_tiles(), c0 = int(g.group) / all * kCols;
+    // Divisions are slow: most launches have one part and few rows.
+    const int all = list.all_tiles(), turn = n <= kCols ? 0 : int(g.group) / all;
+    const int one = int(g.group) - turn * all, c0 = turn * kCols;
     Matrix w;
-    const int tile = list.find(int(g.group) % all, &w);
-    k_device float* y = list.output(int(g.group) % all);
-    const int64_t per_group = w.n_out / n_groups;
-    const int outputs_each = outputs(w.n_in, per_group);
-    const int tiles = int((per_group + outputs_each - 1) / outputs_each), part = tile / tiles;
-    const int64_t first = int64_t(tile % tiles) * outputs_each;
+    const int tile = list.find(one, &w);
+    k_device float* y = list.output(one);
+    const int per_part = n_groups == 1 ? int(w.n_out) : int(w.n_out) / n_groups;
+    const int outputs_each = outputs(w.n_in, per_part);
     const bool shared = outputs_each == 1;
-    const int64_t o = shared ? first : min_long(first + g.simd, per_group - 1);
-    const Planes row[1] = {planes_of<C>(w, part * per_group + o)};
+    int part = 0, first = tile * outputs_each;
+    if (n_groups > 1) {
+      const int tiles = (per_part + outputs_each - 1) / outputs_each;
+      part = tile / tiles;
+      first -= part * tiles * outputs_each;
+    }
+    const int o = shared ? first : min_int(first + int(g.simd), per_part - 1);
+    const Planes row[1] = {planes_of<C>(w, part * per_part + o)};
     const int64_t stride = w.n_in * n_groups;
     float acc[1][kCols];
     for (int c = 0; c < kCols; c++) acc[0][c] = 0;
@@ -161,9 +167,9 @@ struct MatVec {
         for (int i = 0; i < kSimds; i++) sum[c] += sh->part[i * kCols + c];
       }
     }
-    if (g.lane != 0 || (shared ? g.simd > 0 : first + g.simd >= per_group)) return;
+    if (g.lane != 0 || (shared ? g.simd > 0 : first + int(g.simd) >= per_part)) return;
     for (int c = 0; c < count; c++) {
-      k_device float* out = y + (c0 + c) * w.n_out + part * per_group + o;
+      k_device float* out = y + (c0 + c) * w.n_out + part * per_part + o;
       *out = add ? *out + sum[c] : sum[c];
     }
   }

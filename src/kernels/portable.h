@@ -25,14 +25,14 @@
 //   Group      group, index, size, lane, simd, barrier(), simd_barrier(), simd_sum(float),
 //              simd_max(uint32_t), simd_shuffle(x, lane), n_simds(), mma and fragments (below)
 //   numbers    k_float(bits), k_bits(float), k_f16_to_f32, k_f32_to_f16, k_unpack_s8,
-//              k_round (nearest even)
+//              k_round (nearest even, of magnitudes below 2^22)
 //   bytes      k_permute (bytes chosen by nibbles), k_dot4, k_dot4u (four products, summed)
 //   half pairs k_half2_add, k_half2_mul, k_half2_fma (one rounding each, subnormals kept, the low
 //              half of a word first), k_half2 (two floats rounded)
 //   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs,
-//              k_reciprocal (good to two units in the last place)
-//   loads      k_load4, k_store4 (16 aligned bytes), Word4; k_prefetch (asks for bytes that will be
-//              read: address and number are multiples of 16)
+//              k_reciprocal (of normal numbers, good to two units in the last place)
+//   loads      k_load4, k_store4 (16 aligned bytes), Word4; k_load8 (8 bytes from anywhere, as two
+//              words; bytes that share four aligned ones with them may be read, too)
 //   copies     copy_async: 16 aligned bytes into shared memory, copy_row: a row of bytes; they are
 //              there after this thread's copy_wait and a barrier
 //   atomics    k_atomic, k_atomic_zero, k_atomic_add, k_atomic_get: counters in shared memory

@@ -53,9 +53,12 @@ k_fn void k_unpack_s8(uint32_t w, float* out) {
     out[i] = __uint_as_float(__byte_perm(w, 0x4B000000u, 0x7540u + i)) - 8388736.0f;
 }
 
-// Byte i of the result is the byte of {low, high} that nibble i of the selector names.
+// Byte i of the result is the byte of {low, high} that nibble i of the selector names, 0 to 7. The
+// intrinsic would first clear the upper bits of the nibbles.
 k_fn uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
-  return __byte_perm(low, high, selector);
+  uint32_t out;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(low), "r"(high), "r"(selector));
+  return out;
 }
 // sum + a . b over four bytes; of b unsigned ones in k_dot4u.
 k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
@@ -67,17 +70,9 @@ k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
   return out;
 }
 
-k_fn void k_prefetch(const void* p, int n_bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(n_bytes) : "memory");
-#else
-  for (int at = 0; at < n_bytes; at += 64)  // what the cache fetches at a time
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(p) + at));
-#endif
-}
 k_fn float k_reciprocal(float x) {
   float y;
-  asm("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 #define NW_HALF2(op, ...)            \

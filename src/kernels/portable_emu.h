@@ -82,6 +82,11 @@ inline void k_store4(void* p, const Word4& w) {
   std::memcpy(p, &w, 16);
 }
 
+inline void k_load8(const uint8_t* p, uint32_t* low, uint32_t* high) {
+  std::memcpy(low, p, 4);
+  std::memcpy(high, p + 4, 4);
+}
+
 inline float k_f16_to_f32(uint16_t h) {
   const uint32_t magnitude = h & 0x7fffu, sign = uint32_t(h & 0x8000u) << 16;
   if (magnitude >= 0x7c00u) return k_float(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
@@ -122,10 +127,6 @@ inline void k_unpack_s8(uint32_t w, float* out) {
   for (int i = 0; i < 4; i++) out[i] = static_cast<float>(static_cast<int8_t>(w >> 8 * i));
 }
 inline int k_round(float x) { return static_cast<int>(std::lrint(x)); }
-inline void k_prefetch(const void* p, int n_bytes) {
-  check_aligned(p);
-  if (n_bytes % 16 != 0) emu::misaligned(p);
-}
 inline float k_reciprocal(float x) { return 1.0f / x; }
 
 using k_atomic = uint32_t;

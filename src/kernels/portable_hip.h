@@ -39,7 +39,6 @@ k_fn void k_unpack_s8(uint32_t w, float* out) {
   for (int i = 0; i < 4; i++) out[i] = float(int8_t(w >> 8 * i));
 }
 
-k_fn void k_prefetch(const void*, int) {}
 k_fn float k_reciprocal(float x) { return 1.0f / x; }
 
 typedef _Float16 k_halves __attribute__((ext_vector_type(2)));

@@ -70,6 +70,13 @@ k_fn uint4 vector_of(k_private const Word4& w) {
 k_fn void k_store4(k_device void* p, k_private const Word4& w) {
   *reinterpret_cast<k_device uint4*>(p) = vector_of(w);
 }
+k_fn void k_load8(k_device const uint8_t* p, k_private uint32_t* low, k_private uint32_t* high) {
+  *low = *high = 0;
+  for (int i = 0; i < 4; i++) {
+    *low |= uint32_t(p[i]) << 8 * i;
+    *high |= uint32_t(p[i + 4]) << 8 * i;
+  }
+}
 #if !defined(METAL_ON_CPU)  // where there are no address spaces
 k_fn Word4 k_load4(k_shared const void* p) {
   const uint4 u = *reinterpret_cast<k_shared const uint4*>(p);
@@ -99,7 +106,6 @@ k_fn uint32_t k_half2(float low, float high) {
 k_fn void k_unpack_s8(uint32_t w, k_private float* out) {
   for (int i = 0; i < 4; i++) out[i] = float(int8_t(w >> 8 * i));
 }
-k_fn void k_prefetch(k_device const void*, int) {}
 k_fn float k_reciprocal(float x) { return 1.0f / x; }
 k_fn int k_round(float x) { return int(metal::rint(x)); }
 

@@ -122,18 +122,22 @@ struct SwiGlu {
   }
 };
 
-// out[i] = src row index[i], one group per row.
+// out[i] = src row index[i], n_pieces groups per row.
 struct GatherRows {
-  k_value int kThreads = 256;
+  k_value int kThreads = 256, kPiece = 4 * kThreads;  // values of a group
   typedef NoShared Shared;
   k_device const int32_t* index;
   int64_t d;
+  int n_pieces;
   k_device const float* src;
   k_device float* out;
 
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
-    k_device const float* from = src + index[g.group] * d;
-    for (int64_t i = g.index; i < d; i += kThreads) out[g.group * d + i] = from[i];
+    const int64_t row = g.group / unsigned(n_pieces);
+    k_device const float* from = src + index[row] * d;
+    const int64_t first = int64_t(g.group % unsigned(n_pieces)) * kPiece + g.index;
+    k_unroll for (int i = 0; i < kPiece / kThreads; i++) if (first + i * kThreads < d)
+        out[row * d + first + i * kThreads] = from[first + i * kThreads];
   }
 };
 
@@ -157,22 +161,6 @@ struct RingStore {
 
   k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
     store_in_ring(g, b, ring, src, int(g.group));
-  }
-};
-
-// Asks for weights that kernels after this one read; changes nothing.
-struct Prefetch {
-  k_value int kThreads = 32, kMost = 8, kPiece = 1024;
-  typedef NoShared Shared;
-  k_device const uint8_t* data[kMost];
-  int64_t n_bytes[kMost];  // multiples of 16
-  int n, n_groups;
-
-  k_call void operator()(k_private const Group& g, k_shared Shared*) k_const {
-    for (int i = 0; i < n; i++)
-      for (int64_t at = int64_t(g.group * g.size + g.index) * kPiece; at < n_bytes[i];
-           at += int64_t(n_groups) * kThreads * kPiece)
-        k_prefetch(data[i] + at, n_bytes[i] - at < kPiece ? int(n_bytes[i] - at) : int(kPiece));
   }
 };
 

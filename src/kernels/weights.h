@@ -258,7 +258,7 @@ struct CodecIQ2_XXS {
   // negative. An index gives the levels of eight weights, seven bits their signs: the eighth sign
   // makes their number even. Of every entry there are copies side by side: lanes that use different
   // ones rarely want the same bank.
-  k_value int kCopies = kTableCopies;
+  k_value int kCopies = kTableCopies;  // 8 or 1
   struct Table {
     uint32_t levels[256 * kCopies], signs[128 * kCopies];
   };
@@ -272,14 +272,24 @@ struct CodecIQ2_XXS {
     raw.d = load_u16(w.b + u / 4 * 2);
   }
   static k_fn_member int column(int u, int s) { return u * 64 + s * 16; }
+  // A copy of the entry whose number stands from bit `first` on: the bytes before it are two
+  // operations.
+  static k_fn_member uint32_t entry(k_shared const uint32_t* entries, uint32_t bits, int first,
+                                    uint32_t mask, unsigned copy) {
+    const int kShift = kCopies == 8 ? 5 : 2;
+    const uint32_t number = first < kShift ? bits << (kShift - first) : bits >> (first - kShift);
+    return *reinterpret_cast<k_shared const uint32_t*>(
+        reinterpret_cast<k_shared const uint8_t*>(entries) +
+        ((number & mask << kShift) | 4u * copy));
+  }
   static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table* table,
                                 unsigned copy, k_private Codes& out) {
     const uint32_t indices = s < 2 ? raw.q[0] : raw.q[2];
     const uint32_t signs_and_scale = s < 2 ? raw.q[1] : raw.q[3];
     for (int t = 0; t < 2; t++) {
       const int sub = s % 2 * 2 + t;
-      const uint32_t selector = table->levels[(indices >> 8 * sub & 255u) * kCopies + copy] |
-                                table->signs[(signs_and_scale >> 7 * sub & 127u) * kCopies + copy];
+      const uint32_t selector = entry(table->levels, indices, 8 * sub, 255u, copy) |
+                                entry(table->signs, signs_and_scale, 7 * sub, 127u, copy);
       out.q[2 * t] = k_permute(kLevels, kNegatives, selector & 0xffffu);
       out.q[2 * t + 1] = k_permute(kLevels, kNegatives, selector >> 16);
     }

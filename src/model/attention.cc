@@ -28,12 +28,10 @@ void Forward::attention(const Step& t) {
 
   const bool csa = t.kind == LayerKind::kCsa;
 
-  prefetch({&w.wq_b, &w.index_wq_b});
   project(t);
   ops_.rms_norm(n, c_.q_lora, a.qr, f32(w.q_norm), c_.rms_eps, a.qr);
   const Product from_qr[] = {{&w.wq_b, a.q}, {&w.index_wq_b, a.index_q}};
   ops_.matmuls(std::span(from_qr).first(csa ? 2 : 1), n, a.qr);
-  prefetch({&w.wo_a});
   {
     const Independent ops_here(ops_);
     ops_.head_norm_rope(n, c_.n_heads, c_.head_dim, c_.rope_dim, c_.rms_eps, t.rope(), a.q);
@@ -59,11 +57,8 @@ void Forward::attention(const Step& t) {
                           f32(w.sinks)};
   ops_.attention_step(t.rows, p, c_.rope_dim, t.rope(), a.q, a.o);
 
-  prefetch({&w.wo_b});
   ops_.grouped_matmul(w.wo_a, c_.o_groups, n, a.o, a.o_low);
-  prefetch({&w.router, &w.gate_shexp, &w.up_shexp});
   ops_.matmul(w.wo_b, n, a.o_low, a.out);
-  prefetch({&w.down_shexp});
 }
 
 }  // namespace narwhal

@@ -68,8 +68,6 @@ void Forward::run(const StepSize& size, const Activations& a, const KvMemory& kv
     moe(t);
     if (layer + 1 < c_.n_layers) {
       w = &w_.layers[layer + 1];
-      prefetch({&w->wq_a, &w->wkv, &w->compressor.wkv, &w->compressor.wgate,
-                &w->index_compressor.wkv, &w->index_compressor.wgate, &w->index_proj});
       ops_.hc_next(ffn, hc_params(w->hc_attn), f32(w->attn_norm), n, a.out, a.gates, a.X, a.x);
     } else {
       ops_.hc_post(ffn, n, a.out, a.gates, a.X);

@@ -53,10 +53,6 @@ class Forward {
   void project(const Step& t);
   void compressor(const Step& t, const CompressorWeights& w, const PagedRows& rows,
                   const Ring& k_ring, const Ring& s_ring, const float* k, float* s);
-  // Weights that are asked for while those of the ops in between are multiplied.
-  void prefetch(std::initializer_list<const Weight*> weights) {
-    ops_.prefetch({weights.begin(), weights.size()});
-  }
   void index_inputs(const Step& t);
   void index_select(const Step& t);
   void moe(const Step& t);

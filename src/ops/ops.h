@@ -100,10 +100,6 @@ class Ops {
   // Waits for everything enqueued; the only place where a device fault shows.
   virtual void sync() {}
 
-  // These weights are read by ops that follow soon. A backend may bring them nearer meanwhile, or
-  // do nothing.
-  virtual void prefetch(std::span<const Weight* const> weights) { (void)weights; }
-
   // Of the ops called in between (class Independent), none reads or overwrites what another writes:
   // a backend may run them at the same time. Otherwise they run in order.
   virtual void begin_independent() {}

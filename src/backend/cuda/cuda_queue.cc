@@ -55,9 +55,6 @@ Status Stream::open() {
         fmt::format("the GPU cannot be used: {}; use --backend cpu", cudaGetErrorString(e)));
   };
   cudaError_t e = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
-  if (e == cudaSuccess) e = cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking);
-  for (cudaEvent_t* event : {&fork_, &join_})
-    if (e == cudaSuccess) e = cudaEventCreateWithFlags(event, cudaEventDisableTiming);
   if (e == cudaSuccess)
     e = cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
   if (e == cudaSuccess)
@@ -74,9 +71,6 @@ Stream::~Stream() {
     if (g.exec) cudaGraphExecDestroy(g.exec);
   for (cudaEvent_t event : free_)
     if (event) cudaEventDestroy(event);
-  for (cudaEvent_t event : {fork_, join_})
-    if (event) cudaEventDestroy(event);
-  if (aside_) cudaStreamDestroy(aside_);
   if (pinned_) cudaFreeHost(pinned_);
   if (stream_) cudaStreamDestroy(stream_);
 }
@@ -91,33 +85,7 @@ void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_gro
   check(e, gpu::kKernelNames[static_cast<int>(id)]);
 }
 
-// A branch of the recording: it begins when what was launched before is done.
-void Stream::launch_aside(gpu::KernelId id, const void* kernel, int64_t n_groups, int n_threads) {
-#if defined(NARWHAL_HIP)
-  return;  // nothing to ask for memory with
-#endif
-  check(cudaEventRecord(fork_, stream_), "fork");
-  check(cudaStreamWaitEvent(aside_, fork_, 0), "fork");
-  void* arguments[] = {const_cast<void*>(kernel)};
-  const kernels::KernelHandle& handle = kernel_of(static_cast<int>(id));
-  check(cudaLaunchKernel(handle.function, dim3(static_cast<unsigned>(n_groups)),
-                         dim3(static_cast<unsigned>(n_threads)), arguments, handle.shared_bytes,
-                         aside_),
-        gpu::kKernelNames[static_cast<int>(id)]);
-  forked_ = true;
-}
-
-void Stream::join_aside() {
-  if (!forked_) return;
-  forked_ = false;
-  check(cudaEventRecord(join_, aside_), "join");
-  check(cudaStreamWaitEvent(stream_, join_, 0), "join");
-}
-
-void Stream::sync() {
-  join_aside();
-  check(cudaStreamSynchronize(stream_), "sync");
-}
+void Stream::sync() { check(cudaStreamSynchronize(stream_), "sync"); }
 
 // Pieces share a slot until it is full; then the next slot is waited for.
 void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
@@ -206,7 +174,6 @@ void Stream::copy_device(void* to, const void* from, int64_t n_bytes) {
 cudaGraphExec_t Stream::record(const std::function<void()>& step) {
   check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), "begin recording");
   step();
-  join_aside();
   cudaGraph_t graph = nullptr;
   check(cudaStreamEndCapture(stream_, &graph), "end recording");
   cudaGraphExec_t exec = nullptr;

@@ -26,7 +26,6 @@ class Stream : public gpu::Queue {
 
   void launch(gpu::KernelId id, const void* kernel, int64_t n_bytes, int64_t n_groups,
               int n_threads) override;
-  void launch_aside(gpu::KernelId id, const void* kernel, int64_t n_groups, int n_threads) override;
   int n_multiprocessors() const override { return n_multiprocessors_; }
   void sync() override;
   int64_t shared_bytes() const override { return shared_bytes_; }
@@ -73,12 +72,7 @@ class Stream : public gpu::Queue {
   void copy_piece(void* device, const void* host, int64_t n_bytes);
   cudaGraphExec_t record(const std::function<void()>& step);
 
-  // The stream waits for what was launched aside.
-  void join_aside();
-
-  cudaStream_t stream_ = nullptr, aside_ = nullptr;
-  cudaEvent_t fork_ = nullptr, join_ = nullptr;
-  bool forked_ = false;
+  cudaStream_t stream_ = nullptr;
   int n_multiprocessors_ = 1;
   std::byte* pinned_ = nullptr;  // kSlots pieces on their way in, then kOutBytes on their way out
   cudaEvent_t free_[kSlots] = {};

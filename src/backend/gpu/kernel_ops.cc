@@ -94,7 +94,8 @@ void KernelOps::swiglu(int64_t n, float limit, const float* u, float* g) {
 
 void KernelOps::gather_rows(int n_out, const int32_t* index, int64_t d, const float* src,
                             float* out) {
-  queue_.run(kernels::GatherRows{index, d, src, out}, n_out);
+  const int pieces = static_cast<int>(groups(d, kernels::GatherRows::kPiece));
+  queue_.run(kernels::GatherRows{index, d, pieces, src, out}, int64_t{n_out} * pieces);
 }
 
 void KernelOps::head_norm(int n, int n_heads, int dim, float eps, float* q) {

@@ -44,7 +44,6 @@ class KernelOps : public Ops {
 
   void sync() override { queue_.sync(); }
 
-  void prefetch(std::span<const Weight* const> weights) override;
   void begin_independent() override { independent_ = true; }
   void end_independent() override;
 

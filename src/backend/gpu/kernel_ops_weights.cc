@@ -133,10 +133,6 @@ int64_t fill(K& kernel, std::span<const Product> all, int n_groups, int n, bool 
   return tiles;
 }
 
-// A part of a large GPU's cache of 50 MB: what was asked for before must not be driven out.
-constexpr int64_t kPrefetchedBytes = int64_t{24} << 20;
-constexpr int kPrefetchGroups = 64;
-
 int64_t outputs_of(std::span<const Product> all) {
   int64_t n_out = 0;
   for (const Product& p : all) n_out += p.w->n_out;
@@ -239,20 +235,6 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     else
       launch(MatVec<C, 4>{});
   });
-}
-
-// While kernels wait for each other, memory has nothing to do; the cache takes what comes next.
-void KernelOps::prefetch(std::span<const Weight* const> weights) {
-  Prefetch k{};
-  int64_t left = kPrefetchedBytes;
-  for (const Weight* w : weights) {
-    if (!*w || left == 0 || k.n == Prefetch::kMost) continue;
-    k.data[k.n] = reinterpret_cast<const uint8_t*>(w->data);
-    k.n_bytes[k.n] = std::min(left, packed_bytes(*w));
-    left -= k.n_bytes[k.n++];
-  }
-  k.n_groups = kPrefetchGroups;
-  if (k.n > 0) queue_.launch_aside(IdOf<Prefetch>::value, &k, k.n_groups, k.kThreads);
 }
 
 void KernelOps::routed_experts(const ExpertParams& p, int n, int k, const float* x,

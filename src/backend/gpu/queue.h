@@ -15,9 +15,6 @@ class Queue {
   // Enqueues n_groups groups of n_threads threads. `kernel` is copied before the call returns.
   virtual void launch(KernelId id, const void* kernel, int64_t n_bytes, int64_t n_groups,
                       int n_threads) = 0;
-  // As launch, beside the launches that follow; nothing depends on it. Devices that have no use for
-  // it leave it out.
-  virtual void launch_aside(KernelId, const void*, int64_t, int) {}
   // As many groups at least keep the device busy. A kernel with a choice of sizes takes one that
   // gives more; one that prepares something per group makes not many more than two each.
   virtual int n_multiprocessors() const = 0;
