@@ -17,6 +17,8 @@ struct ReadBandwidth {
   double gb_per_s = 0;   // 10^9 bytes
   uint64_t n_bytes = 0;  // summed per pass
   bool reduced = false;  // less than wanted, because memory did not allow it
+  // A device's own memory: copies, of which bytes read and bytes written count.
+  bool is_device = false;
 };
 
 // Multiply-adds of int8 values count as two operations.

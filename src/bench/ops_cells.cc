@@ -40,7 +40,7 @@ std::vector<Cell> OpsRig::f16_cells(int n) {
   add(
       "embed", n * d, 0, n * streams,
       [=, this, &ops](int64_t) {
-        ops.embed(batch(n), {arena_, format_, d, n_vocab}, c_.n_hc, a_.X);
+        ops.embed(batch(n), adopted({arena_, format_, d, n_vocab}), c_.n_hc, a_.X);
       },
       a_.X, n * streams);
   add(
@@ -60,7 +60,7 @@ std::vector<Cell> OpsRig::f16_cells(int n) {
   add(
       "add_ape", 2 * c_.head_dim * 4, 0, n * 4 * c_.head_dim,
       [=, this, &ops](int64_t) {
-        ops.add_ape(batch(n), {arena_, format_, 2 * c_.head_dim, 4}, 4, a_.s);
+        ops.add_ape(batch(n), adopted({arena_, format_, 2 * c_.head_dim, 4}), 4, a_.s);
       },
       a_.s, n * 2 * c_.head_dim);
   return cells;

@@ -86,7 +86,12 @@ Status OpsRig::reserve(int max_rows, uint64_t arena_bytes, int64_t ctx) {
   // Room for the experts of one row in the widest format.
   const int64_t expert = 3 * int64_t{c_.d_model} * c_.d_expert * 2;
   arena_bytes_ = std::max(static_cast<int64_t>(arena_bytes), c_.n_experts_used * expert);
-  NW_ASSIGN(arena_, take(arena_bytes_));
+  if (backend_.is_host()) {
+    NW_ASSIGN(arena_, take(arena_bytes_));
+  } else {
+    host_arena_.resize(arena_bytes_);
+    arena_ = host_arena_.data();
+  }
   return ok_status();
 }
 
@@ -155,7 +160,13 @@ void OpsRig::fill(DType format) {
   quant::encode_row(format, values.data(), kPatternValues, importance.data(), pattern.data());
   const auto n = static_cast<int64_t>(pattern.size());
   for (int64_t at = 0; at < arena_bytes_; at += n)
-    backend_.copy_in(arena_ + at, pattern.data(), std::min(n, arena_bytes_ - at));
+    std::memcpy(arena_ + at, pattern.data(), std::min(n, arena_bytes_ - at));
+}
+
+Weight OpsRig::adopted(const Weight& w) const {
+  const auto on_device = backend_.adopt(w, Placement::kDevice);
+  NW_CHECK(on_device.ok(), "weights to time: {}", on_device.status().message());
+  return *on_device;
 }
 
 Weight OpsRig::matrix(int64_t n_in, int64_t n_out, int64_t turn) const {
@@ -163,7 +174,7 @@ Weight OpsRig::matrix(int64_t n_in, int64_t n_out, int64_t turn) const {
   const int64_t n_copies = std::max<int64_t>(arena_bytes_ / w.matrix_bytes(), 1);
   NW_CHECK(w.matrix_bytes() <= arena_bytes_, "matrix of {} bytes", w.matrix_bytes());
   w.data += turn % n_copies * w.matrix_bytes();
-  return w;
+  return adopted(w);
 }
 
 Cell OpsRig::dense(std::string op, int n) {
@@ -172,7 +183,9 @@ Cell OpsRig::dense(std::string op, int n) {
   cell.op = std::move(op);
   cell.format = dtype_name(format_);
   cell.n = n;
-  cell.bytes = matrix(n_in, n_out, 0).matrix_bytes() + n * (n_in + n_out) * 4;
+  const int64_t matrix_bytes = row_bytes(format_, n_in * n_out);
+  cell.bytes = matrix_bytes + n * (n_in + n_out) * 4;
+  for (int64_t i = 0; i < arena_bytes_ / matrix_bytes; i++) matrix(n_in, n_out, i);  // adopts all
   cell.macs = n * n_in * n_out;
   cell.run = [this, n, n_in, n_out](int64_t turn) {
     backend_.ops().matmul(matrix(n_in, n_out, turn), n, a_.o_low, a_.out);
@@ -189,7 +202,7 @@ ExpertParams OpsRig::stacks(int64_t n_experts) const {
   p.w3.data += p.w1.n_bytes();
   p.w2 = {p.w3.data + p.w3.n_bytes(), format_, c_.d_expert, c_.d_model, n_experts};
   p.limit = c_.swiglu_limit[0];
-  return p;
+  return {adopted(p.w1), adopted(p.w3), adopted(p.w2), p.limit};
 }
 
 // Row r takes the k experts from (first + r) * k on, round and round, ascending as routing has it.

@@ -58,6 +58,8 @@ class OpsRig {
   OpsRig(const Config& config, Backend& backend) : c_(config), backend_(backend) {}
   Status reserve(int max_rows, uint64_t arena_bytes, int64_t ctx);
   Result<std::byte*> take(int64_t n_bytes);
+  // A weight in the arena as the backend computes with it.
+  Weight adopted(const Weight& w) const;
   void fill_activations();
   void fill_sequence();
 
@@ -84,7 +86,8 @@ class OpsRig {
   int64_t ctx_ = 0;
   int csa_ = 0, hca_ = 0;  // a layer of each kind
   DType format_ = DType::kF16;
-  std::byte* arena_ = nullptr;
+  std::byte* arena_ = nullptr;  // memory of this machine: devices adopt weights from it
+  std::vector<std::byte> host_arena_;
   int64_t arena_bytes_ = 0;
   const float* parameters_ = nullptr;  // norms, bases, scales, sinks: values around one
   const float* rope_freq_ = nullptr;   // [rope / 2]

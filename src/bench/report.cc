@@ -80,6 +80,9 @@ std::string setting_text(const Setting& s) {
       s.machine.cpu, s.machine.n_cores, s.machine.n_threads,
       static_cast<double>(s.machine.memory) / kGiB, s.machine.system, s.version, s.commit,
       build_compiler(), s.backend, s.n_threads, s.level);
+  if (s.limits.read.is_device)
+    return out + fmt::format("memory    {:.0f} GB/s of the device, copies, read and written\n",
+                             s.limits.read.gb_per_s);
   if (s.limits.read.n_bytes == 0) return out + "limits    not measured\n";
   out += fmt::format("reads     {:.1f} GB/s, sum over {:.2f} GiB by all threads{}\n",
                      s.limits.read.gb_per_s, static_cast<double>(s.limits.read.n_bytes) / kGiB,

@@ -27,6 +27,7 @@ Json setting_json(const Setting& s) {
   limits.set("threads", Json::of(int64_t{s.limits.n_threads}));
   limits.set("read_gb_per_s", Json::of(s.limits.read.gb_per_s));
   limits.set("read_bytes", Json::of(static_cast<int64_t>(s.limits.read.n_bytes)));
+  limits.set("read_is_device_copy", Json::of(s.limits.read.is_device));
   limits.set("read_bytes_reduced", Json::of(s.limits.read.reduced));
   limits.set("bus_gb_per_s", s.limits.bus_gb_per_s > 0 ? Json::of(s.limits.bus_gb_per_s) : Json());
   limits.set("integer_peaks", std::move(peaks));

@@ -83,6 +83,8 @@ Result<Setting> setting(const EngineOptions& options, bool has_meter) {
   s.limits.n_threads = s.n_threads;
   if (!backend->is_host()) {
     s.limits.bus_gb_per_s = backend->measure_bus();
+    if (const double rate = backend->measure_memory(); rate > 0)
+      s.limits.read = {rate, uint64_t{1} << 30, false, true};
     return s;
   }
   fmt::print(stderr, "measuring the machine ...\n");

@@ -71,7 +71,8 @@ class CudaBackend : public Backend, public gpu::HostMemory {
   }
   Result<std::byte*> allocate_unset(int64_t n_bytes) override {
     void* p = nullptr;
-    n_bytes = std::max<int64_t>(n_bytes, 1);
+    // Kernels copy rows in 16 aligned bytes, the last of which may lie behind what was asked for.
+    n_bytes = (std::max<int64_t>(n_bytes, 1) + 15) / 16 * 16;
     if (const cudaError_t e = cudaMalloc(&p, n_bytes); e != cudaSuccess) {
       cudaGetLastError();  // not sticky: an allocation may be refused
       return no_memory(fmt::format("{} MiB of GPU memory are not free ({}); lower --ctx",
@@ -99,6 +100,7 @@ class CudaBackend : public Backend, public gpu::HostMemory {
   }
   void finish_loading() override { adopted_.finish(); }
   double measure_bus() override { return stream_.measure_bus(); }
+  double measure_memory() override { return stream_.measure_memory(); }
   bool upload(const gpu::Upload& upload) override {
     stream_.upload(upload);
     return true;

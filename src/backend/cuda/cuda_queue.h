@@ -40,6 +40,7 @@ class Stream : public gpu::Queue {
   // 10^9 bytes a second of plain copies from pinned memory, the best of a few; 0 where the device
   // has no room to copy to.
   double measure_bus();
+  double measure_memory();
 
   // Steps of few rows are recorded the second time they come and replayed from then on. The first
   // time runs as it is, which loads its kernels.
@@ -70,6 +71,7 @@ class Stream : public gpu::Queue {
   static constexpr int64_t kOutBytes = int64_t{1} << 20;     // a row of logits and more
 
   void copy_piece(void* device, const void* host, int64_t n_bytes);
+  double copy_rate(void* to, const void* from, int64_t n_bytes);
   cudaGraphExec_t record(const std::function<void()>& step);
 
   cudaStream_t stream_ = nullptr;
