@@ -1,4 +1,4 @@
-// y = W x for few rows: every simd takes one output, its lanes take units of the weight row.
+// y = W x for few rows: every simd takes some outputs, its lanes take units of the weight rows.
 //
 // A lane adds its units in order and the lanes are summed as a tree, whatever the number of rows,
 // so a row gets the same bits alone and in a batch. Weights are read once for up to kCols rows.
@@ -115,19 +115,37 @@ struct ProductList {
 template <class C, int kCols>
 struct MatVec {
   k_value int kThreads = 256, kSimds = 8, kRows = kCols;
-  k_value int kFewOutputs = 512;  // of a matrix: then a group's simds share a long row
+  k_value int kEach = 2;          // outputs of a simd, or of a group whose simds share them
+  k_value int kFewOutputs = 512;  // of a matrix: then a group's simds share long rows
   struct Shared {
     typename C::Table table;
-    float part[kSimds * kCols];
+    float part[kSimds * kEach * kCols];
   };
   ProductList list;
   int n_groups, n;          // n rows of x
   int add;                  // y += instead of y =
   k_device const float* x;  // [n][n_groups * n_in]
 
+  static k_fn_member bool shares(int64_t n_in, int64_t n_out) {
+    return n_out <= kFewOutputs && n_in / C::kUnit >= kThreads;
+  }
   // Of a tile, in a part of a matrix.
   static k_fn_member int outputs(int64_t n_in, int64_t n_out) {
-    return n_out <= kFewOutputs && n_in / C::kUnit >= kThreads ? 1 : int(kSimds);
+    return shares(n_in, n_out) ? int(kEach) : kSimds * kEach;
+  }
+
+  // Sums of the simds in order, for all of them.
+  k_call void add_up(k_private const Group& g, k_shared Shared* sh,
+                     k_private float (&sum)[kEach][kCols]) k_const {
+    const int kSums = kEach * kCols;
+    for (int i = 0; i < kSums; i++)
+      if (g.lane == 0) sh->part[g.simd * kSums + i] = sum[i / kCols][i % kCols];
+    g.barrier();
+    for (int i = 0; i < kSums; i++) {
+      float all = 0;
+      for (int simd = 0; simd < kSimds; simd++) all += sh->part[simd * kSums + i];
+      sum[i / kCols][i % kCols] = all;
+    }
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
@@ -139,39 +157,37 @@ struct MatVec {
     const int tile = list.find(one, &w);
     k_device float* y = list.output(one);
     const int per_part = n_groups == 1 ? int(w.n_out) : int(w.n_out) / n_groups;
+    const bool shared = shares(w.n_in, per_part);
     const int outputs_each = outputs(w.n_in, per_part);
-    const bool shared = outputs_each == 1;
     int part = 0, first = tile * outputs_each;
     if (n_groups > 1) {
       const int tiles = (per_part + outputs_each - 1) / outputs_each;
       part = tile / tiles;
       first -= part * tiles * outputs_each;
     }
-    const int o = shared ? first : min_int(first + int(g.simd), per_part - 1);
-    const Planes row[1] = {planes_of<C>(w, part * per_part + o)};
+    if (!shared) first += int(g.simd) * kEach;
+    Planes rows[kEach];
+    for (int r = 0; r < kEach; r++) {
+      const Planes row = planes_of<C>(w, part * per_part + min_int(first + r, per_part - 1));
+      rows[r] = row;
+    }
     const int64_t stride = w.n_in * n_groups;
-    float acc[1][kCols];
-    for (int c = 0; c < kCols; c++) acc[0][c] = 0;
+    float sum[kEach][kCols];
+    for (int r = 0; r < kEach; r++)
+      for (int c = 0; c < kCols; c++) sum[r][c] = 0;
     const int count = min_int(kCols, n - c0);
-    accumulate<C, 1, kCols>(&sh->table, row, int(w.n_in) / C::kUnit,
-                            shared ? int(g.index) : int(g.lane), shared ? kThreads : kSimd,
-                            x + c0 * stride + part * w.n_in, stride, count, acc);
-    float sum[kCols];
-    for (int c = 0; c < kCols; c++) sum[c] = g.simd_sum(acc[0][c]);
-    if (shared) {
-      for (int c = 0; c < kCols; c++)
-        if (g.lane == 0) sh->part[g.simd * kCols + c] = sum[c];
-      g.barrier();
-      for (int c = 0; c < kCols; c++) {
-        sum[c] = 0;
-        for (int i = 0; i < kSimds; i++) sum[c] += sh->part[i * kCols + c];
+    accumulate<C, kEach, kCols>(&sh->table, rows, int(w.n_in) / C::kUnit,
+                                shared ? int(g.index) : int(g.lane), shared ? kThreads : kSimd,
+                                x + c0 * stride + part * w.n_in, stride, count, sum);
+    for (int r = 0; r < kEach; r++)
+      for (int c = 0; c < kCols; c++) sum[r][c] = g.simd_sum(sum[r][c]);
+    if (shared) add_up(g, sh, sum);
+    if (g.lane != 0 || (shared && g.simd > 0)) return;
+    for (int r = 0; r < kEach && first + r < per_part; r++)
+      for (int c = 0; c < count; c++) {
+        k_device float* out = y + (c0 + c) * w.n_out + part * per_part + first + r;
+        *out = add ? *out + sum[r][c] : sum[r][c];
       }
-    }
-    if (g.lane != 0 || (shared ? g.simd > 0 : first + int(g.simd) >= per_part)) return;
-    for (int c = 0; c < count; c++) {
-      k_device float* out = y + (c0 + c) * w.n_out + part * per_part + o;
-      *out = add ? *out + sum[c] : sum[c];
-    }
   }
 };
 
