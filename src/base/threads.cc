@@ -7,10 +7,16 @@
 
 namespace narwhal {
 
-int default_thread_count() {
-  const int n = cores_to_use(usable_cpus(), cpu_quota());
+namespace {
+
+int known_or_all(int n) {
   return n > 0 ? n : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
+
+}  // namespace
+
+int default_thread_count() { return known_or_all(cores_to_use(usable_cpus(), cpu_quota())); }
+int hardware_thread_count() { return known_or_all(cpus_to_use(usable_cpus(), cpu_quota())); }
 
 namespace {
 

@@ -24,6 +24,8 @@ namespace narwhal {
 // Physical cores of this machine that this process may use, within the time that its control group
 // has; at least 1.
 int default_thread_count();
+// The same for hardware threads, of which a core may have two.
+int hardware_thread_count();
 
 class ThreadPool {
  public:

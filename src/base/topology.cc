@@ -69,6 +69,11 @@ std::map<int, std::vector<Core>> cores_by_node(std::span<const Cpu> usable) {
   return nodes;
 }
 
+int within(std::optional<double> quota, size_t n) {
+  if (quota && n > 0) n = std::min(n, std::max<size_t>(1, static_cast<size_t>(*quota)));
+  return static_cast<int>(n);
+}
+
 }  // namespace
 
 std::optional<std::vector<int>> parse_cpu_list(std::string_view text) {
@@ -131,8 +136,11 @@ std::optional<double> cpu_quota(const std::string& root) {
 int cores_to_use(std::span<const Cpu> usable, std::optional<double> quota) {
   size_t n = 0;
   for (const auto& [node, cores] : cores_by_node(usable)) n += cores.size();
-  if (quota && n > 0) n = std::min(n, std::max<size_t>(1, static_cast<size_t>(*quota)));
-  return static_cast<int>(n);
+  return within(quota, n);
+}
+
+int cpus_to_use(std::span<const Cpu> usable, std::optional<double> quota) {
+  return within(quota, usable.size());
 }
 
 Result<Pin> find_pin(std::string_view name) {

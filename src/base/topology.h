@@ -35,6 +35,8 @@ std::optional<double> cpu_quota(const std::string& root = "");
 
 // One thread per core, at most the whole processors of the quota; at least 1, 0 for no cpus.
 int cores_to_use(std::span<const Cpu> usable, std::optional<double> quota);
+// The same for hardware threads.
+int cpus_to_use(std::span<const Cpu> usable, std::optional<double> quota);
 
 // What threads do with that.
 enum class Pin {

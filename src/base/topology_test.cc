@@ -76,6 +76,7 @@ TEST_F(Topology, HardwareThreadsOfACoreAreOneSeat) {
   online("0-3");
   for (int cpu = 0; cpu < 4; cpu++) siblings(cpu, cpu < 2 ? "0-1" : "2-3");
   EXPECT_EQ(cores_to_use(cpus(), {}), 2);
+  EXPECT_EQ(cpus_to_use(cpus(), {}), 4);
   EXPECT_EQ(seats(cpus(), 2, {}, Pin::kOn), (Seats{{0, 1}, {2, 3}}));
   EXPECT_EQ(seats(cpus(), 1, {}, Pin::kOn), (Seats{{0, 1}}));
 }
@@ -139,6 +140,8 @@ TEST_F(Topology, QuotasOfControlGroupsCount) {
   EXPECT_EQ(cores_to_use(cpus(), 3.5), 3);
   EXPECT_EQ(cores_to_use(cpus(), 0.5), 1);
   EXPECT_EQ(cores_to_use(cpus(), 64), 8);
+  EXPECT_EQ(cpus_to_use(cpus(), 11.5), 11);
+  EXPECT_EQ(cpus_to_use(cpus(), 64), 16);
   EXPECT_EQ(seats(cpus(), 3, 3.5, Pin::kOn).size(), 3u);
   EXPECT_EQ(seats(cpus(), 4, 3.5, Pin::kOn), Seats());
 }
@@ -152,6 +155,7 @@ TEST_F(Topology, AGroupOfTheMachineOutsideIsNoLimit) {
 TEST_F(Topology, WhatIsNotToldIsNotGuessed) {
   EXPECT_TRUE(cpus().empty());
   EXPECT_EQ(cores_to_use(cpus(), 4), 0);
+  EXPECT_EQ(cpus_to_use(cpus(), 4), 0);
   EXPECT_EQ(seats(cpus(), 1, {}, Pin::kOn), Seats());
   online("0-3");  // no nodes, no siblings
   EXPECT_EQ(seats(cpus(), 2, {}, Pin::kOn), (Seats{{0}, {1}}));

@@ -14,7 +14,8 @@ constexpr int64_t kPiecesOfARun = 16;
 
 }  // namespace
 
-int Staging::threads_to_use() { return std::min(default_thread_count(), kMostThreads); }
+// Faults of pages and copies wait for memory: two threads of a core get more done than one.
+int Staging::threads_to_use() { return std::min(hardware_thread_count(), kMostThreads); }
 
 int64_t Staging::Job::n_pieces() const {
   const int64_t rest = n_bytes % range_bytes;
