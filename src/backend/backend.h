@@ -85,8 +85,11 @@ class Backend {
   // it lies; devices copy it, once for weights that share bytes, and keep it until they go. Ops
   // take adopted weights only.
   virtual Result<Weight> adopt(const Weight& w, Placement) { return w; }
-  // After the last adopt(): waits until all weights are there and gives back what only their way
+  // Around the adopt() of a whole model, which then goes on without a pause between weights. What
+  // adopt() was given must stay, and no op may run, until finish_loading(), which is also called
+  // when an adopt() failed: it waits until all weights are there and gives back what only their way
   // needed.
+  virtual void begin_loading() {}
   virtual void finish_loading() {}
   // How fast pinned memory of this machine comes to the device, measured now, in 10^9 bytes a
   // second; 0 where there is no bus between them.

@@ -57,6 +57,7 @@ Result<Weights> adopt_weights(const Config& config, const Weights& weights, Back
   const auto on_host = experts_on_host(config, out, host_bytes);
   Status status;
   ByteCount count;
+  backend.begin_loading();
   each_tensor(config, out, [&](const TensorSpec& spec, Weight& w) {
     if (!status.ok() || !w) return;
     auto adopted =
@@ -69,8 +70,8 @@ Result<Weights> adopt_weights(const Config& config, const Weights& weights, Back
     w = *adopted;
     if (done) done(n_bytes);
   });
+  backend.finish_loading();  // the caller may unmap the file, whether all went well or not
   NW_TRY(status);
-  backend.finish_loading();
   return out;
 }
 

@@ -20,15 +20,17 @@ class NotingBackend : public HostBackend {
   Status prepare(const StepLimits&) override { return ok_status(); }
   int preferred_chunk() const override { return 1; }
   Result<Weight> adopt(const Weight& w, Placement where) override {
+    EXPECT_EQ(n_begun, 1);
     EXPECT_EQ(n_finished, 0);
     if (std::ssize(given) == fails_at) return no_memory("full");
     given.emplace_back(w.data, where);
     return w;
   }
+  void begin_loading() override { n_begun++; }
   void finish_loading() override { n_finished++; }
 
   std::vector<std::pair<const std::byte*, Placement>> given;
-  int n_finished = 0;
+  int n_begun = 0, n_finished = 0;
   int64_t fails_at = -1;
 
  private:
@@ -113,6 +115,7 @@ TEST_F(Adopt, SaysWhichWeightDidNotFit) {
   EXPECT_NE(adopted.status().message().find(".weight"), std::string::npos)
       << adopted.status().message();
   EXPECT_EQ(std::ssize(backend_.given), 7) << "none after it";
+  EXPECT_EQ(backend_.n_finished, 1) << "the file may be unmapped";
 }
 
 }  // namespace

@@ -54,14 +54,17 @@ class Load : public testing::TestWithParam<std::string> {
     return {store.data() + (16 - address % 16) + shift, type, n_in, n_out, n_experts};
   }
   void check(const Weight& w, Placement where) {
-    SCOPED_TRACE(testing::Message() << dtype_name(w.type) << " " << w.n_in << " x " << w.n_out
-                                    << " x " << w.n_experts);
     const auto adopted = backend_->adopt(w, where);
     ASSERT_TRUE(adopted.ok()) << adopted.status().message();
+    check_same(w, *adopted);
+  }
+  void check_same(const Weight& w, const Weight& adopted) {
+    SCOPED_TRACE(testing::Message() << dtype_name(w.type) << " " << w.n_in << " x " << w.n_out
+                                    << " x " << w.n_experts);
     std::vector<std::byte> got(w.matrix_bytes());
     for (int64_t e = 0; e < w.n_experts; e++) {
       const int64_t at = e * gpu::packed_matrix_bytes(w.type, w.n_in, w.n_out);
-      backend_->copy_out(got.data(), adopted->data + at, std::ssize(got));
+      backend_->copy_out(got.data(), adopted.data + at, std::ssize(got));
       ASSERT_TRUE(got == planes(w.expert(e))) << "matrix " << e;
     }
   }
@@ -96,6 +99,7 @@ TEST_P(Load, LargeStacks) {
   const bool maps = GetParam() == "metal";
   const int64_t mib = GetParam() == "emu" ? 1 : maps ? 20 : 150;
   for (const DType type : {DType::kF16, DType::kQ8_0, DType::kQ2_K, DType::kMXFP4}) {
+    backend_->begin_loading();
     if (maps && type == DType::kF16) continue;  // stays where it lies
     const int64_t row = row_bytes(type, 1024);
     check(weight(type, 1024, (mib << 20) / row / 7, 7), Placement::kDevice);
@@ -103,21 +107,54 @@ TEST_P(Load, LargeStacks) {
   }
 }
 
-// Weights, small ones between large ones, all looked at only when the last has been sent.
+// Weights, small ones between large ones, some as they are stored, all looked at only when the last
+// has been sent; as a model is loaded and one by one.
 TEST_P(Load, ManyWeightsFollowEachOther) {
+  for (const bool is_loading : {true, false, true}) {
+    SCOPED_TRACE(is_loading);
+    std::vector<Weight> sent, got;
+    if (is_loading) backend_->begin_loading();
+    for (int i = 0; i < 60; i++) {
+      const DType type = kTypes[i % std::size(kTypes)];
+      const int64_t n_out = i % 3 == 0 ? 2 : 400;
+      const bool on_host = i % 7 == 0 && backend_->reads_host_memory();
+      sent.push_back(weight(type, 256, n_out, i % 5 == 0 ? 3 : 1));
+      const auto adopted =
+          backend_->adopt(sent.back(), on_host ? Placement::kHost : Placement::kDevice);
+      ASSERT_TRUE(adopted.ok());
+      got.push_back(*adopted);
+    }
+    if (is_loading) backend_->finish_loading();
+    for (size_t i = 0; i < sent.size(); i++) check_same(sent[i], got[i]);
+  }
+}
+
+// Copies between adopt()s find what came before them, and what they copy is there at once.
+TEST_P(Load, CopiesWhileAModelIsLoaded) {
+  std::byte* const memory = *backend_->allocate(3000000);
   std::vector<Weight> sent, got;
-  for (int i = 0; i < 40; i++) {
-    const int64_t n_out = i % 3 == 0 ? 2 : 400;
-    sent.push_back(weight(DType::kQ8_0, 256, n_out, 1));
-    const auto adopted = backend_->adopt(sent.back(), Placement::kDevice);
-    ASSERT_TRUE(adopted.ok());
-    got.push_back(*adopted);
+  backend_->begin_loading();
+  for (int i = 0; i < 6; i++) {
+    sent.push_back(weight(DType::kQ4_K, 512, 300, 2));
+    got.push_back(*backend_->adopt(sent.back(), Placement::kDevice));
+    const int64_t n_bytes = i % 2 == 0 ? 100 : 3000000;
+    std::vector<std::byte> bytes(n_bytes, static_cast<std::byte>(i));
+    backend_->copy_in(memory, bytes.data(), n_bytes);
+    std::fill(bytes.begin(), bytes.end(), std::byte{0xee});
+    backend_->copy_out(bytes.data(), memory, n_bytes);
+    EXPECT_EQ(bytes, std::vector<std::byte>(n_bytes, static_cast<std::byte>(i)));
   }
   backend_->finish_loading();
-  for (size_t i = 0; i < sent.size(); i++) {
-    std::vector<std::byte> bytes(sent[i].n_bytes());
-    backend_->copy_out(bytes.data(), got[i].data, std::ssize(bytes));
-    ASSERT_TRUE(bytes == planes(sent[i])) << i;
+  for (size_t i = 0; i < sent.size(); i++) check_same(sent[i], got[i]);
+  backend_->release(memory, 3000000);
+}
+
+// As a load that failed leaves it.
+TEST_P(Load, ABackendGoesWithUploadsOnTheirWay) {
+  for (const DType type : {DType::kF32, DType::kQ8_0}) {
+    backend_->begin_loading();
+    ASSERT_TRUE(backend_->adopt(weight(type, 1024, 3000, 1), Placement::kDevice).ok());
+    backend_ = *make_backend(GetParam(), {});
   }
 }
 

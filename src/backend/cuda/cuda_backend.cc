@@ -98,6 +98,7 @@ class CudaBackend : public Backend, public gpu::HostMemory {
   Result<Weight> adopt(const Weight& w, Placement where) override {
     return adopted_.adopt(w, where);
   }
+  void begin_loading() override { adopted_.begin(); }
   void finish_loading() override { adopted_.finish(); }
   double measure_bus() override { return stream_.measure_bus(); }
   double measure_memory() override { return stream_.measure_memory(); }
@@ -105,6 +106,7 @@ class CudaBackend : public Backend, public gpu::HostMemory {
     stream_.upload(upload);
     return true;
   }
+  void finish_uploads() override { stream_.finish_uploads(); }
   // Pieces of 2 MiB are the least that CUDA takes: half of the 666 larger tensors of V4 Flash would
   // lose 1.5 MiB each.
   int64_t slab_bytes() const override { return int64_t{32} << 20; }

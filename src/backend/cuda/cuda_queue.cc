@@ -67,6 +67,7 @@ Status Stream::open() {
 }
 
 Stream::~Stream() {
+  staging_.stop();  // it fills what is freed here
   for (const Graph& g : graphs_)
     if (g.exec) cudaGraphExecDestroy(g.exec);
   for (cudaEvent_t event : free_)
@@ -85,17 +86,23 @@ void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_gro
   check(e, gpu::kKernelNames[static_cast<int>(id)]);
 }
 
-void Stream::sync() { check(cudaStreamSynchronize(stream_), "sync"); }
+void Stream::sync() {
+  staging_.finish();
+  check(cudaStreamSynchronize(stream_), "sync");
+}
+
+void Stream::leave_slot() {
+  if (slot_used_ == 0) return;
+  check(cudaEventRecord(free_[slot_], stream_), "record");
+  slot_ = (slot_ + 1) % kSlots;
+  slot_used_ = 0;
+}
 
 // Pieces share a slot until it is full; then the next slot is waited for.
 void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
   const int64_t rounded = (n_bytes + 255) / 256 * 256;
-  if (slot_used_ + rounded > kSlotBytes) {
-    check(cudaEventRecord(free_[slot_], stream_), "record");
-    slot_ = (slot_ + 1) % kSlots;
-    check(cudaEventSynchronize(free_[slot_]), "copy to the GPU");
-    slot_used_ = 0;
-  }
+  if (slot_used_ + rounded > kSlotBytes) leave_slot();
+  if (slot_used_ == 0) check(cudaEventSynchronize(free_[slot_]), "copy to the GPU");
   std::byte* piece = pinned_ + slot_ * kSlotBytes + slot_used_;
   slot_used_ += rounded;
   std::memcpy(piece, host, n_bytes);
@@ -106,31 +113,28 @@ void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
 void Stream::copy_in(void* device, const void* host, int64_t n_bytes) {
   auto* const to = static_cast<std::byte*>(device);
   const auto* const from = static_cast<const std::byte*>(host);
+  staging_.finish();
   if (n_bytes >= kStagedBytes) {
-    upload({from, n_bytes, n_bytes, [to](int64_t at) { return to + at; }, [](int64_t) {}});
+    upload({from, n_bytes, n_bytes, [to](int64_t at) { return to + at; }, {}});
+    staging_.finish();
   } else if (n_bytes > 0) {
     copy_piece(to, from, n_bytes);
   }
 }
 
 void Stream::upload(const gpu::Upload& upload) {
-  // The slot of small copies is one of the staging's.
-  check(cudaEventRecord(free_[slot_], stream_), "record");
-  slot_used_ = kSlotBytes;
-  UploadBus bus(*this, upload);
-  staging_.run(upload.host, upload.n_bytes, upload.range_bytes, bus);
+  leave_slot();
+  staging_.start(upload);
 }
 
 void Stream::UploadBus::wait(int i) {
   check(cudaEventSynchronize(stream_.free_[i]), "copy to the GPU");
 }
 
-void Stream::UploadBus::send(int i, int64_t at, int64_t n_bytes) {
-  check(cudaMemcpyAsync(upload_.to(at), slot(i), n_bytes, cudaMemcpyDefault, stream_.stream_),
+void Stream::UploadBus::send(int i, std::byte* to, int64_t n_bytes) {
+  check(cudaMemcpyAsync(to, slot(i), n_bytes, cudaMemcpyDefault, stream_.stream_),
         "copy to the GPU");
   check(cudaEventRecord(stream_.free_[i], stream_.stream_), "record");
-  const int64_t end = at + n_bytes;
-  if (end == upload_.n_bytes || end % upload_.range_bytes == 0) upload_.sent(end);
 }
 
 // The best of some rounds of copies of n_bytes each; the first round wakes the device up. In 10^9
@@ -176,6 +180,7 @@ double Stream::measure_memory() {
 
 void Stream::copy_out(void* host, const void* device, int64_t n_bytes) {
   if (n_bytes == 0) return;
+  staging_.finish();
   // Memory that is not pinned is copied by way of the driver's, with a wait of its own.
   const bool fits = n_bytes <= kOutBytes;
   std::byte* const out = pinned_ + kSlots * kSlotBytes;

@@ -33,7 +33,10 @@ class Stream : public gpu::Queue {
   // `host` may be reused when the call returns. copy_out waits for everything before it, once. Much
   // is copied by several threads (gpu/staging.h), little by the caller's.
   void copy_in(void* device, const void* host, int64_t n_bytes);
+  // The last of it is enqueued only by the next upload, or by copies and sync() above, so host
+  // memory stays till then.
   void upload(const gpu::Upload& upload);
+  void finish_uploads() { staging_.finish(); }
   void copy_out(void* host, const void* device, int64_t n_bytes);
   void copy_device(void* to, const void* from, int64_t n_bytes);
 
@@ -52,17 +55,16 @@ class Stream : public gpu::Queue {
     StepKey key;
     cudaGraphExec_t exec;  // null: seen once
   };
-  // Upload: what the staging threads have filled goes on to the device.
+  // What the staging threads have filled goes on to the device.
   class UploadBus : public gpu::Staging::Bus {
    public:
-    UploadBus(Stream& stream, const gpu::Upload& upload) : stream_(stream), upload_(upload) {}
+    explicit UploadBus(Stream& stream) : stream_(stream) {}
     std::byte* slot(int i) override { return stream_.pinned_ + i * kSlotBytes; }
     void wait(int i) override;
-    void send(int i, int64_t at, int64_t n_bytes) override;
+    void send(int i, std::byte* to, int64_t n_bytes) override;
 
    private:
     Stream& stream_;
-    const gpu::Upload& upload_;
   };
   // Together less than a server's last cache, which the bus then reads from.
   static constexpr int64_t kSlotBytes = int64_t{2} << 20;
@@ -72,15 +74,17 @@ class Stream : public gpu::Queue {
 
   void copy_piece(void* device, const void* host, int64_t n_bytes);
   double copy_rate(void* to, const void* from, int64_t n_bytes);
+  void leave_slot();
   cudaGraphExec_t record(const std::function<void()>& step);
 
   cudaStream_t stream_ = nullptr;
   int n_multiprocessors_ = 1;
   std::byte* pinned_ = nullptr;  // kSlots pieces on their way in, then kOutBytes on their way out
   cudaEvent_t free_[kSlots] = {};
-  int slot_ = 0;  // of small copies
+  int slot_ = 0;  // of small copies, which share the slots while no upload is under way
   int64_t slot_used_ = 0;
-  gpu::Staging staging_{kSlots, kSlotBytes, gpu::Staging::threads_to_use()};
+  UploadBus bus_{*this};
+  gpu::Staging staging_{bus_, kSlots, kSlotBytes, gpu::Staging::threads_to_use()};
   std::vector<Graph> graphs_;
   int shared_bytes_ = 0;
 };

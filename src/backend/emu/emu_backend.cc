@@ -61,22 +61,16 @@ class EmuBus : public gpu::Staging::Bus {
   static constexpr int kSlots = 4;
   static constexpr int64_t kSlotBytes = int64_t{16} << 10;
 
-  void run(const gpu::Upload& upload) {
-    upload_ = &upload;
-    staging_.run(upload.host, upload.n_bytes, upload.range_bytes, *this);
-  }
+  gpu::Staging& staging() { return staging_; }
   std::byte* slot(int i) override { return slots_.data() + i * kSlotBytes; }
   void wait(int) override {}
-  void send(int i, int64_t at, int64_t n_bytes) override {
-    std::memcpy(upload_->to(at), slot(i), static_cast<size_t>(n_bytes));
-    const int64_t end = at + n_bytes;
-    if (end == upload_->n_bytes || end % upload_->range_bytes == 0) upload_->sent(end);
+  void send(int i, std::byte* to, int64_t n_bytes) override {
+    std::memcpy(to, slot(i), static_cast<size_t>(n_bytes));
   }
 
  private:
   std::vector<std::byte> slots_ = std::vector<std::byte>(kSlots * kSlotBytes);
-  const gpu::Upload* upload_ = nullptr;
-  gpu::Staging staging_{kSlots, kSlotBytes, 2};
+  gpu::Staging staging_{*this, kSlots, kSlotBytes, 2};
 };
 
 class EmuBackend : public HostBackend, public gpu::HostMemory {
@@ -91,12 +85,22 @@ class EmuBackend : public HostBackend, public gpu::HostMemory {
   Result<Weight> adopt(const Weight& w, Placement where) override {
     return adopted_.adopt(w, where);
   }
+  void begin_loading() override { adopted_.begin(); }
   void finish_loading() override { adopted_.finish(); }
+  void copy_in(void* device, const void* host, int64_t n_bytes) override {
+    finish_uploads();
+    HostBackend::copy_in(device, host, n_bytes);
+  }
+  void copy_out(void* host, const void* device, int64_t n_bytes) override {
+    finish_uploads();
+    HostBackend::copy_out(host, device, n_bytes);
+  }
   bool reads_host_memory() const override { return true; }
   bool upload(const gpu::Upload& upload) override {
-    bus_.run(upload);
+    bus_.staging().start(upload);
     return true;
   }
+  void finish_uploads() override { bus_.staging().finish(); }
   int64_t slab_bytes() const override { return int64_t{64} << 10; }
   int64_t most_staging() const override { return 3 * EmuBus::kSlotBytes + 1000; }
   Result<std::byte*> allocate_host(int64_t n_bytes) override { return allocate(n_bytes); }

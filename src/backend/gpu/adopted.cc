@@ -20,6 +20,10 @@ bool is_aligned(const std::byte* p) { return reinterpret_cast<uintptr_t>(p) % 16
 }  // namespace
 
 AdoptedWeights::~AdoptedWeights() {
+  if (is_loading_) {  // nobody finished it: nothing may be on its way to what goes now
+    host_.finish_uploads();
+    queue_.sync();
+  }
   for (const auto& [key, copy] : copies_) {
     if (copy.mapped) {
       queue_.sync();
@@ -35,6 +39,8 @@ AdoptedWeights::~AdoptedWeights() {
 }
 
 void AdoptedWeights::finish() {
+  is_loading_ = false;
+  host_.finish_uploads();
   queue_.sync();
   backend_.release(staging_, staging_bytes_);
   staging_ = nullptr;
@@ -87,7 +93,10 @@ Result<AdoptedWeights::Copy> AdoptedWeights::place(int64_t n_bytes, Placement wh
 
 Status AdoptedWeights::fill(const Weight& w, std::byte* device) {
   if (is_packed_as_stored(w)) {
-    backend_.copy_in(device, w.data, w.n_bytes());
+    const auto to = [device](int64_t at) { return device + at; };
+    // Of the small ones of a model there are many: one copy at a time, they would hold up all.
+    if (!is_loading_ || !upload({w.data, w.n_bytes(), w.n_bytes(), to, {}}))
+      backend_.copy_in(device, w.data, w.n_bytes());
     return ok_status();
   }
   if (const std::byte* const mapped = host_.map(w.data, w.n_bytes())) {
@@ -95,6 +104,12 @@ Status AdoptedWeights::fill(const Weight& w, std::byte* device) {
     return ok_status();
   }
   return pack_staged(w, device);
+}
+
+bool AdoptedWeights::upload(const Upload& upload) {
+  if (!host_.upload(upload)) return false;
+  if (!is_loading_) host_.finish_uploads();
+  return true;
 }
 
 void AdoptedWeights::pack(const Weight& w, const std::byte* mapped, std::byte* device) {
@@ -116,13 +131,14 @@ Status AdoptedWeights::reserve_staging(int64_t n_bytes) {
 Status AdoptedWeights::pack_staged(const Weight& w, std::byte* device) {
   const int64_t block_bytes = dtype_info(w.type).block_bytes;
   const int64_t most = std::max<int64_t>(host_.most_staging() / block_bytes, 1) * block_bytes;
-  NW_TRY(reserve_staging(std::min(w.n_bytes(), most)));
-  const auto repack_range = [&](int64_t end) {
+  // While a model is loaded the area is in use by the weight before: it cannot grow then.
+  NW_TRY(reserve_staging(is_loading_ ? host_.most_staging() : std::min(w.n_bytes(), most)));
+  const auto repack_range = [this, w, device, block_bytes, most](int64_t end) {
     const int64_t begin = (end - 1) / most * most;
     repack(queue_, w, staging_, begin / block_bytes, (end - begin) / block_bytes, device);
   };
-  const auto to = [&](int64_t at) { return staging_ + at % most; };
-  if (host_.upload({w.data, w.n_bytes(), most, to, repack_range})) return ok_status();
+  const auto to = [this, most](int64_t at) { return staging_ + at % most; };
+  if (upload({w.data, w.n_bytes(), most, to, repack_range})) return ok_status();
   for (int64_t at = 0; at < w.n_bytes(); at += most) {
     const int64_t end = std::min(at + most, w.n_bytes());
     backend_.copy_in(staging_, w.data + at, end - at);

@@ -5,28 +5,16 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <tuple>
 #include <vector>
 
 #include "backend/backend.h"
 #include "backend/gpu/queue.h"
+#include "backend/gpu/staging.h"
 #include "tensor/weight.h"
 
 namespace narwhal::gpu {
-
-// Bytes of the host on their way to the device.
-struct Upload {
-  const std::byte* host;
-  int64_t n_bytes;
-  int64_t range_bytes;
-  // Where byte `at` goes; the bytes of a range [i * range_bytes, (i + 1) * range_bytes) stay
-  // together.
-  std::function<std::byte*(int64_t at)> to;
-  // All copies of the range up to `end` are enqueued.
-  std::function<void(int64_t end)> sent;
-};
 
 // Host memory, and the ways from there to the device.
 class HostMemory {
@@ -42,11 +30,15 @@ class HostMemory {
   }
   // What map() gave. The device must be done with it.
   virtual void unmap(const std::byte* device) { (void)device; }
-  // By a faster way than Backend::copy_in; false where there is none. `host` may be reused then.
+  // By a faster way than Backend::copy_in, in order; false where there is none. The last of it may
+  // be sent only by the next upload or finish_uploads(); its host memory and what its functions use
+  // must stay until then.
   virtual bool upload(const Upload& upload) {
     (void)upload;
     return false;
   }
+  // All of every upload is enqueued.
+  virtual void finish_uploads() {}
   // Memory that weights of up to half the size share, where the device gives memory in large
   // steps; 0 where it does not.
   virtual int64_t slab_bytes() const { return 0; }
@@ -62,8 +54,11 @@ class AdoptedWeights {
   AdoptedWeights(const AdoptedWeights&) = delete;
   AdoptedWeights& operator=(const AdoptedWeights&) = delete;
 
-  // The same weight for the kernels; w.data is host memory. Lives as long as this object.
+  // The same weight for the kernels; w.data is host memory. Lives as long as this object. What
+  // copies and packs it is enqueued when the call returns, so that w.data may go; between begin()
+  // and finish() it may not, and w.data must stay until finish() or until this object is gone.
   Result<Weight> adopt(const Weight& w, Placement where);
+  void begin() { is_loading_ = true; }
   // Waits for all weights and gives back what only their way here needed.
   void finish();
 
@@ -82,6 +77,7 @@ class AdoptedWeights {
   using Key = std::tuple<const std::byte*, DType, int64_t, int64_t, int64_t>;
   Result<Copy> place(int64_t n_bytes, Placement where);
   Status fill(const Weight& w, std::byte* device);
+  bool upload(const Upload& upload);
   void pack(const Weight& w, const std::byte* mapped, std::byte* device);
   // Blocks in ranges through the staging area.
   Status pack_staged(const Weight& w, std::byte* device);
@@ -94,6 +90,7 @@ class AdoptedWeights {
   std::vector<Slab> slabs_;
   std::byte* staging_ = nullptr;  // device memory of raw blocks
   int64_t staging_bytes_ = 0;
+  bool is_loading_ = false;
 };
 
 }  // namespace narwhal::gpu

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/threads.h"
 
@@ -10,72 +11,108 @@ namespace {
 
 constexpr int kMostThreads = 12;
 constexpr int64_t kSmallestPiece = int64_t{512} << 10;  // a transfer costs as much as 100 KiB
-constexpr int64_t kPiecesOfARun = 16;
+constexpr int64_t kPiecesAlone = 16;
 
 }  // namespace
 
 // Faults of pages and copies wait for memory: two threads of a core get more done than one.
 int Staging::threads_to_use() { return std::min(hardware_thread_count(), kMostThreads); }
 
-int64_t Staging::Job::n_pieces() const {
-  const int64_t rest = n_bytes % range_bytes;
-  return n_bytes / range_bytes * range_pieces + (rest + piece_bytes - 1) / piece_bytes;
-}
-
 int64_t Staging::Job::begin(int64_t piece) const {
-  return piece / range_pieces * range_bytes + piece % range_pieces * piece_bytes;
+  return piece / range_pieces * upload.range_bytes + piece % range_pieces * piece_bytes;
 }
 
 int64_t Staging::Job::size(int64_t piece) const {
-  const int64_t at = begin(piece), range_end = at / range_bytes * range_bytes + range_bytes;
-  return std::min({piece_bytes, range_end - at, n_bytes - at});
+  const int64_t at = begin(piece), range = upload.range_bytes;
+  return std::min({piece_bytes, at / range * range + range - at, upload.n_bytes - at});
 }
 
-Staging::~Staging() {
+void Staging::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
   granted_.notify_all();
   for (std::thread& t : threads_) t.join();
+  threads_.clear();
 }
 
-void Staging::run(const std::byte* host, int64_t n_bytes, int64_t range_bytes, Bus& bus) {
-  if (n_bytes <= 0) return;
-  Job job{host, n_bytes, range_bytes};
-  job.piece_bytes =
-      std::min({slot_bytes_, range_bytes, std::max(n_bytes / kPiecesOfARun, kSmallestPiece)});
-  job.range_pieces = (range_bytes + job.piece_bytes - 1) / job.piece_bytes;
-  const int64_t n_pieces = job.n_pieces();
+// Pieces are whole slots, which the bus likes best, but those of an upload with none before it are
+// smaller, so that all threads have some.
+Staging::Job Staging::cut(Upload upload) const {
+  const int64_t n = upload.n_bytes, range = upload.range_bytes;
+  Job job;
+  job.first_piece = n_pieces_;
+  job.piece_bytes = std::min(slot_bytes_, range);
+  if (is_first_)
+    job.piece_bytes = std::min(job.piece_bytes, std::max(n / kPiecesAlone, kSmallestPiece));
+  job.range_pieces = (range + job.piece_bytes - 1) / job.piece_bytes;
+  job.n_pieces = n / range * job.range_pieces + (n % range + job.piece_bytes - 1) / job.piece_bytes;
+  job.upload = std::move(upload);
+  return job;
+}
+
+void Staging::start(Upload upload) {
+  if (upload.n_bytes <= 0) return;
+  Job job = cut(std::move(upload));
+  n_pieces_ += job.n_pieces;
+  is_first_ = false;
   {
     std::lock_guard lock(mutex_);
-    first_slot_ = slot_of(n_taken_);  // of the run before: the ring goes on
-    job_ = job;
-    n_granted_ = n_taken_ = 0;
-    slots_.resize(n_slots_);
-    for (int i = 0; i < n_slots_; i++) slots_[i] = bus.slot(i);
+    jobs_.push_back(std::move(job));
+    for (int i = static_cast<int>(slots_.size()); i < n_slots_; i++) slots_.push_back(bus_.slot(i));
   }
   while (std::ssize(threads_) < n_threads_) threads_.emplace_back([this] { work(); });
 
   // So many transfers stay enqueued while their slots are waited for: the bus always has work.
   const int64_t ahead = n_slots_ - n_slots_ / 4;
-  int64_t n_granted = 0;
-  for (int64_t piece = 0; piece < n_pieces; piece++) {
-    for (; n_granted < std::min(n_pieces, piece + ahead); n_granted++) {
-      bus.wait(slot_of(n_granted));
-      {
-        std::lock_guard lock(mutex_);
-        is_full_[slot_of(n_granted)] = false;
-        n_granted_ = n_granted + 1;
-      }
-      granted_.notify_one();
-    }
-    const int slot = slot_of(piece);
-    {
-      std::unique_lock lock(mutex_);
-      filled_.wait(lock, [&] { return is_full_[slot]; });
-    }
-    bus.send(slot, job.begin(piece), job.size(piece));
+  while (n_granted_ < n_pieces_) {
+    if (n_granted_ < n_sent_ + ahead)
+      grant_next();
+    else
+      send_next();
+  }
+  // The caller may be away for a while, to allocate memory for the next.
+  while (n_sent_ < n_pieces_ && is_full(slot_of(n_sent_))) send_next();
+}
+
+void Staging::finish() {
+  while (n_sent_ < n_pieces_) send_next();
+  is_first_ = true;
+}
+
+void Staging::grant_next() {
+  const int slot = slot_of(n_granted_);
+  bus_.wait(slot);
+  {
+    std::lock_guard lock(mutex_);
+    is_full_[slot] = false;
+    n_granted_++;
+  }
+  granted_.notify_one();
+}
+
+bool Staging::is_full(int slot) {
+  std::lock_guard lock(mutex_);
+  return is_full_[slot];
+}
+
+void Staging::send_next() {
+  const int slot = slot_of(n_sent_);
+  {
+    std::unique_lock lock(mutex_);
+    filled_.wait(lock, [&] { return is_full_[slot]; });
+  }
+  const Job& job = jobs_.front();
+  const Upload& upload = job.upload;
+  const int64_t piece = n_sent_ - job.first_piece, at = job.begin(piece), size = job.size(piece);
+  bus_.send(slot, upload.to(at), size);
+  n_sent_++;
+  const int64_t end = at + size;
+  if (upload.sent && (end == upload.n_bytes || end % upload.range_bytes == 0)) upload.sent(end);
+  if (piece + 1 == job.n_pieces) {
+    std::lock_guard lock(mutex_);
+    jobs_.pop_front();
   }
 }
 
@@ -84,10 +121,13 @@ void Staging::work() {
   for (;;) {
     granted_.wait(lock, [&] { return stop_ || n_taken_ < n_granted_; });
     if (stop_) return;
-    const int64_t piece = n_taken_++;
-    const int slot = slot_of(piece);
-    const std::byte* const from = job_.host + job_.begin(piece);
-    const int64_t size = job_.size(piece);
+    const int64_t taken = n_taken_++;
+    const Job& job = *std::find_if(jobs_.begin(), jobs_.end(), [&](const Job& j) {
+      return taken < j.first_piece + j.n_pieces;
+    });
+    const int64_t piece = taken - job.first_piece, size = job.size(piece);
+    const std::byte* const from = job.upload.host + job.begin(piece);
+    const int slot = slot_of(taken);
     lock.unlock();
     std::memcpy(slots_[slot], from, static_cast<size_t>(size));
     lock.lock();
