@@ -12,7 +12,7 @@ for arch in gfx1030 gfx1100; do
   done
   echo "hip $arch: $(cat "$work"/*.ll | grep -c 'define.*amdgpu_kernel') kernels"
 done
-for file in cuda_queue cuda_backend; do
+for file in cuda_queue cuda_backend pinned; do
   "${CXX:-c++}" -std=c++20 -Wno-unused-result -fsyntax-only -DNARWHAL_CUDA -DNARWHAL_HIP -D__HIP_PLATFORM_AMD__ -Isrc -Iinclude \
     "src/backend/cuda/$file.cc"
 done

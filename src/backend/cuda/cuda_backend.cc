@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "backend/cuda/cuda_queue.h"
+#include "backend/cuda/pinned.h"
 #include "backend/gpu/adopted.h"
 #include "backend/gpu/kernel_ops.h"
 #include "base/check.h"
@@ -111,17 +112,8 @@ class CudaBackend : public Backend, public gpu::HostMemory {
   // lose 1.5 MiB each.
   int64_t slab_bytes() const override { return int64_t{32} << 20; }
   bool reads_host_memory() const override { return true; }
-  Result<std::byte*> allocate_host(int64_t n_bytes) override {
-    void* p = nullptr;
-    if (const cudaError_t e = cudaHostAlloc(&p, n_bytes, cudaHostAllocMapped); e != cudaSuccess) {
-      cudaGetLastError();
-      return no_memory(
-          fmt::format("{} MiB of this machine's memory cannot be pinned for the GPU ({})",
-                      n_bytes >> 20, cudaGetErrorString(e)));
-    }
-    return static_cast<std::byte*>(p);  // one address for both sides
-  }
-  void release_host(std::byte* memory, int64_t) override { cudaFreeHost(memory); }
+  Result<std::byte*> allocate_host(int64_t n_bytes) override { return pinned_.allocate(n_bytes); }
+  void release_host(std::byte* memory, int64_t) override { pinned_.release(memory); }
   std::optional<uint64_t> device_memory() const override {
     size_t free = 0, total = 0;
     if (cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
@@ -140,6 +132,7 @@ class CudaBackend : public Backend, public gpu::HostMemory {
  private:
   cudaDeviceProp device_{};
   cuda::Stream stream_;
+  cuda::PinnedMemory pinned_;
   gpu::KernelOps ops_;
   gpu::AdoptedWeights adopted_;
   std::byte* scratch_ = nullptr;
