@@ -94,8 +94,8 @@ class Backend {
   // How fast pinned memory of this machine comes to the device, measured now, in 10^9 bytes a
   // second; 0 where there is no bus between them.
   virtual double measure_bus() { return 0; }
-  // How fast the device copies within its own memory, bytes read and written, likewise; 0 where that
-  // is the memory of this machine.
+  // How fast the device copies within its own memory, bytes read and written, likewise; 0 where
+  // that is the memory of this machine.
   virtual double measure_memory() { return 0; }
   // Whether adopt(kHost) is possible.
   virtual bool reads_host_memory() const { return false; }
