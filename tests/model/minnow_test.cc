@@ -70,6 +70,37 @@ TEST(Minnow, CachedIsCold) {
   }
 }
 
+// A fact said some 8,000 tokens ago, far behind the window: it comes back through the index's
+// choice of compressed rows.
+TEST(Minnow, RecallsAFactFromFarAway) {
+  constexpr const char* kAnimals[] = {"fox", "owl", "hare", "crow", "lamb", "seal", "goat", "duck"};
+  constexpr const char* kPlaces[] = {"river",  "harbour", "chapel", "market",
+                                     "forest", "tower",   "school", "museum"};
+  constexpr const char* kNames[] = {"Anna", "Felix", "Greta", "Jonas", "Karla", "Simon", "Zoe"};
+  constexpr const char* kLooks[] = {"calm", "brave", "rusty", "wild", "gentle", "crooked"};
+  const auto engine = Engine::open({.n_ctx = 8448});
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const text::Tokenizer& tokenizer = *(*engine)->tokenizer();
+  std::string text = "<｜begin▁of▁sentence｜><｜User｜>";
+  for (int i = 0; i < 940; i++) {
+    const std::string animal = kAnimals[i % 8], place = kPlaces[i / 8 % 8];
+    const std::string name = kNames[i % 7], look = kLooks[i / 7 % 6];
+    if (i == 40) text += "The code of the red door is K7Q2X. ";
+    if (i % 2 == 0)
+      text += name + " had never seen such a " + look + " " + animal + ". ";
+    else
+      text += "The " + look + " " + animal + " slept near the " + place + ". ";
+  }
+  const std::string prompt = text + "\n\nWhat is the code of the red door?<｜Assistant｜></think>";
+  const auto n = static_cast<int64_t>(tokenizer.encode_special(prompt).size());
+  EXPECT_GT(n, 7000);
+  EXPECT_LT(n, 8400);
+  auto session = *(*engine)->new_session();
+  EXPECT_EQ(greedy(**engine, *session, prompt, 40),
+            "The code of the red door is K7Q2X.<｜end▁of▁sentence｜>")
+      << n;
+}
+
 TEST(Minnow, SessionsInOneStepAnswerAsAlone) {
   const Json all = samples();
   const int n = static_cast<int>(all.items.size());
