@@ -59,9 +59,14 @@ check() {
   suite ops backend_test '*cuda*'
   suite forward gpu_test '*cuda*:*HostUntouched*'
   command -v compute-sanitizer >/dev/null || return 0
-  compute-sanitizer --error-exitcode 9 ./backend_test '--gtest_filter=*OpsAgree*cuda*' \
-    >"$OUT/sanitizer.log" 2>&1 && clean=clean || clean=$(tail -n 1 "$OUT/sanitizer.log")
-  printf '%-24s %s\n' sanitizer "$clean"
+  sanitized ops ./backend_test '*OpsAgree*cuda*'
+  sanitized loading ./gpu_test '*Load*cuda*'
+}
+
+sanitized() { # NAME PROGRAM FILTER
+  compute-sanitizer --error-exitcode 9 "$2" "--gtest_filter=$3" >"$OUT/sanitizer-$1.log" 2>&1 &&
+    clean=clean || clean=$(tail -n 1 "$OUT/sanitizer-$1.log")
+  printf '%-24s %s\n' "sanitizer, $1" "$clean"
 }
 
 agree() {
