@@ -562,6 +562,25 @@ TEST_P(OpsAgree, FusedCompressor) {
   }
 }
 
+// Rows longer than what kernels hold of their inputs at a time.
+TEST_P(OpsAgree, MatmulOfLongRows) {
+  constexpr int kIn = 8192 + 256, kOut = 3;
+  for (const DType type :
+       {DType::kF16, DType::kQ8_0, DType::kQ4_K, DType::kQ2_K, DType::kIQ2_XXS, DType::kMXFP4}) {
+    std::vector<std::byte> store;
+    const Weight w = weight(type, kIn, kOut, store);
+    for (const int n : {1, 3}) {
+      const auto x = random(n * kIn);
+      std::vector<float> got(n * kOut), want(n * kOut);
+      ops().matmul(on(w), n, x.data(), got.data());
+      ops().sync();
+      ref_.matmul(w, n, taken(type, n, x).data(), want.data());
+      SCOPED_TRACE(std::string(dtype_name(type)) + ", rows: " + std::to_string(n));
+      expect_close(got, want, 1e-5);
+    }
+  }
+}
+
 // Side by side or in order: the same bits. Two compressors, as a CSA layer has them.
 TEST_P(OpsAgree, IndependentOps) {
   struct Buffers {

@@ -137,10 +137,13 @@ k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table
   }
 }
 
-// Units of each of R rows that a lane asks for at a time.
+// Units of each of R rows that a lane asks for at a time: together not more columns than shared
+// memory holds of each of many rows.
 template <class C, int R>
 struct DotBatch {
-  k_value int kUnits = (Ahead<C, R>::kUnits + 1) / 2, kStep = kUnits * kSimd;
+  k_value int kWanted = (Ahead<C, R>::kUnits + 1) / 2;
+  k_value int kMost = DotShared<C, 2>::kColumns / (kSimd * C::kUnit);
+  k_value int kUnits = kWanted < kMost ? kWanted : kMost, kStep = kUnits * kSimd;
 };
 
 // Asks for units first + lane, first + 32 + lane .. of rows with `units` of them; beyond, for the
@@ -175,6 +178,7 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
                    int n_in, k_device const float* x, int64_t x_stride, int n,
                    k_private float (&acc)[R][N]) {
   const int kUnits = DotBatch<C, R>::kUnits, kStep = DotBatch<C, R>::kStep;
+  static_assert(S::kColumns % (DotBatch<C, R>::kStep * C::kUnit) == 0, "batches of whole pieces");
   const int units = n_in / C::kUnit, lane = int(g.lane);
   DotPlace<C> at;
   dot_places<C, S>(g, at);
