@@ -1,5 +1,5 @@
 #!/bin/sh
-# make.sh OUT: the shipped model from nothing, on the GPUs that there are (about half an hour on one).
+# make.sh OUT: the shipped model from nothing, on the GPUs that there are (by the times of the stages, half an hour on one).
 # Stages as in README.md, by tokens, so that the number of GPUs and their speed change nothing but the time.
 # With FROM in the environment, the weights of FROM take the place of the first stage.
 set -eu
