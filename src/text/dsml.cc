@@ -107,6 +107,11 @@ Result<Completion> parse_completion(const Controls& controls, std::span<const Pr
   if (!rest.ends_with(eos))
     return bad_input("completion: it does not end with the end of sentence");
   rest.remove_suffix(eos.size());
+  // The first such control ends the turn wherever it stands, in a value too.
+  for (const PromptItem& item : items.first(items.size() - 1))
+    if (item.is_control() && controls.ends_turn(item.control))
+      return bad_input(
+          fmt::format("completion: {} before its end", controls.name_of(item.control)));
 
   Completion out;
   if (thinking) {

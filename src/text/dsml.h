@@ -42,10 +42,11 @@ struct Completion {
 
 // Reads what the model wrote after the prompt's <think> (thinking) or </think>:
 //   [reasoning </think>] content [block] EOS
-// kBadInput when it is anything else: </think> or EOS missing, text after the block, a control
-// token out of place, a repeated parameter, a value that is not the JSON it claims to be. Bytes
-// that are not UTF-8 become U+FFFD. The two line feeds before the block belong to no part. A value
-// runs to the first closer of a parameter, whatever it contains.
+// kBadInput when it is anything else: </think> or EOS missing, a control that ends the turn before
+// the end, text after the block, a control token out of place, a repeated parameter, a value that
+// is not the JSON it claims to be. Bytes that are not UTF-8 become U+FFFD. The two line feeds
+// before the block belong to no part. A value runs to the first closer of a parameter, whatever it
+// contains.
 Result<Completion> parse_completion(const Controls& controls, std::span<const PromptItem> items,
                                     bool thinking);
 

@@ -205,6 +205,10 @@ TEST(ParseCompletion, Faults) {
       "not closed");
   has(fault(block("<｜DSML｜invoke name=\"f>\n\n</｜DSML｜invoke>") + kEos), "name=");
   has(fault(block(invoke("</think>", "")) + kEos), "name=");
+  // The turn is over there, so the value was cut.
+  for (const char* role : {"<｜User｜>", "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"})
+    has(fault(block(invoke("f", parameter("x", true, std::string("a") + role + "b"))) + kEos),
+        role);
 }
 
 TEST(ParseCompletion, SpelledOutTagsAreText) {
