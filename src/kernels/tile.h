@@ -93,12 +93,12 @@ k_fn int weight_column(k_private const Group& g) { return int(g.lane) / 8 % 2 * 
 
 // kDual: blocks of 16 rows of a and of b in turn, from row `first` of both.
 template <class C, bool kDual>
-k_fn TileRow weight_row(k_private const Group& g, k_private const Matrix& a,
-                        k_private const Matrix& b, int64_t first) {
+k_fn Planes weight_row(k_private const Group& g, k_private const Matrix& a,
+                       k_private const Matrix& b, int64_t first) {
   const int o = weight_output(g);
   const int64_t at = first + (kDual ? o / 32 * 16 + o % 16 : o);
   const int64_t row = at < a.n_out ? at : a.n_out - 1;  // beyond the last: not stored
-  return kDual && o % 32 >= 16 ? HalfRun<C>::row(b, row) : HalfRun<C>::row(a, row);
+  return kDual && o % 32 >= 16 ? planes_of<C>(b, row) : planes_of<C>(a, row);
 }
 
 template <class C>
@@ -151,7 +151,7 @@ k_fn void tile_multiply(k_private const Group& g, k_shared TileShared<C, T>* sh,
   g.barrier();
   TileInputs<T> inputs;
   inputs.start(g, sh->row_of, x, x_stride);
-  const TileRow row = weight_row<C, kDual>(g, a, b, first);
+  const Planes row = weight_row<C, kDual>(g, a, b, first);
   typename HalfRun<C>::Raw raw;
   const int n_in = int(a.n_in), column = weight_column(g);
   inputs.copy(g, sh->halves, 0);

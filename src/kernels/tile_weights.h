@@ -1,9 +1,9 @@
 // Weights as matrix tiles take them: 16 columns of a row at a time, as half pairs.
 //
-// HalfRun<Codec> finds a row's planes once (row), reads a run's bytes into registers (load) and
-// turns them into eight words of halves (halves; with a copy of the codec's table, below kCopies),
-// the nearest half of the exact weight. A weight
-// beyond +-65504 becomes infinite. The first column of a run is a multiple of 16.
+// HalfRun<Codec> reads a run's bytes into registers (load) and turns them into eight words of
+// halves (halves; with a copy of the codec's table, below kTableCopies), the nearest half of the
+// exact weight. A weight beyond +-65504 becomes infinite. The first column of a run is a multiple
+// of 16.
 //
 // Integers become halves without conversions: a byte b under the bits of 1024 reads 1024 + b.
 #pragma once
@@ -14,11 +14,6 @@ namespace narwhal {
 namespace kernels {
 
 k_value int kHalfRun = 16;
-
-// Where the planes of one row begin.
-struct TileRow {
-  k_device const uint8_t *q, *s, *d;
-};
 
 template <class C>
 struct HalfRun;
@@ -36,12 +31,9 @@ struct HalfRun<CodecHalf<kBf16>> {
   struct Raw {
     uint32_t q[8];
   };
-  static k_fn_member TileRow row(k_private const Matrix& w, int64_t row) {
-    return {w.data + row * w.n_in * 2, nullptr, nullptr};
-  }
-  static k_fn_member void load(k_private const TileRow& r, int column, k_private Raw& raw) {
-    load_words(r.q + column * 2, raw.q);
-    load_words(r.q + column * 2 + 16, raw.q + 4);
+  static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
+    load_words(w.a + column * 2, raw.q);
+    load_words(w.a + column * 2 + 16, raw.q + 4);
   }
   static k_fn_member void halves(k_private const Raw& raw, int, k_shared const NoTable*, unsigned,
                                  k_private uint32_t* out) {
@@ -56,12 +48,9 @@ struct HalfRun<CodecQ8_0> {
   struct Raw {
     uint32_t q[4], d;
   };
-  static k_fn_member TileRow row(k_private const Matrix& w, int64_t row) {
-    return {w.data + row * w.n_in, nullptr, w.data + w.n_in * w.n_out + row * (w.n_in / 32) * 2};
-  }
-  static k_fn_member void load(k_private const TileRow& r, int column, k_private Raw& raw) {
-    load_words(r.q + column, raw.q);
-    raw.d = load_u16(r.d + column / 32 * 2);
+  static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
+    load_words(w.a + column, raw.q);
+    raw.d = load_u16(w.b + column / 32 * 2);
   }
   static k_fn_member void halves(k_private const Raw& raw, int, k_shared const NoTable*, unsigned,
                                  k_private uint32_t* out) {
@@ -78,13 +67,9 @@ struct HalfRun<CodecQ4_K> {
   struct Raw {
     uint32_t q[4], head[4];
   };
-  static k_fn_member TileRow row(k_private const Matrix& w, int64_t row) {
-    const int64_t blocks = w.n_in / 256, first = row * blocks;
-    return {w.data + first * 128, w.data + w.n_out * blocks * 128 + first * 16, nullptr};
-  }
-  static k_fn_member void load(k_private const TileRow& r, int column, k_private Raw& raw) {
-    load_words(r.q + column / 64 * 32 + column % 32, raw.q);
-    load_words(r.s + column / 256 * 16, raw.head);
+  static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
+    load_words(w.a + column / 64 * 32 + column % 32, raw.q);
+    load_words(w.b + column / 256 * 16, raw.head);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
                                  unsigned, k_private uint32_t* out) {
@@ -111,14 +96,10 @@ struct HalfRun<CodecQ2_K> {
   struct Raw {
     uint32_t q[4], s, d;
   };
-  static k_fn_member TileRow row(k_private const Matrix& w, int64_t row) {
-    const int64_t blocks = w.n_in / 256, all = w.n_out * blocks, first = row * blocks;
-    return {w.data + first * 64, w.data + all * 64 + first * 16, w.data + all * 80 + first * 4};
-  }
-  static k_fn_member void load(k_private const TileRow& r, int column, k_private Raw& raw) {
-    load_words(r.q + column / 128 * 32 + column % 32, raw.q);
-    raw.s = r.s[column / 16];
-    raw.d = load_u32(r.d + column / 256 * 4);
+  static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
+    load_words(w.a + column / 128 * 32 + column % 32, raw.q);
+    raw.s = w.b[column / 16];
+    raw.d = load_u32(w.c + column / 256 * 4);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
                                  unsigned, k_private uint32_t* out) {
@@ -142,13 +123,9 @@ struct HalfRun<CodecIQ2_XXS> {
   struct Raw {
     uint32_t q[4], d;  // two groups, of which the run is half of one
   };
-  static k_fn_member TileRow row(k_private const Matrix& w, int64_t row) {
-    const int64_t blocks = w.n_in / 256, first = row * blocks;
-    return {w.data + first * 64, nullptr, w.data + w.n_out * blocks * 64 + first * 2};
-  }
-  static k_fn_member void load(k_private const TileRow& r, int column, k_private Raw& raw) {
-    load_words(r.q + column / 64 * 16, raw.q);
-    raw.d = load_u16(r.d + column / 256 * 2);
+  static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
+    load_words(w.a + column / 64 * 16, raw.q);
+    raw.d = load_u16(w.b + column / 256 * 2);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column,
                                  k_shared const CodecIQ2_XXS::Table* table, unsigned copy,
@@ -182,13 +159,9 @@ struct HalfRun<CodecMXFP4> {
   struct Raw {
     uint32_t q[4], e;
   };
-  static k_fn_member TileRow row(k_private const Matrix& w, int64_t row) {
-    const int64_t blocks = w.n_in / 32;
-    return {w.data + row * blocks * 16, nullptr, w.data + w.n_out * blocks * 16 + row * blocks};
-  }
-  static k_fn_member void load(k_private const TileRow& r, int column, k_private Raw& raw) {
-    load_words(r.q + column / 32 * 16, raw.q);
-    raw.e = r.d[column / 32];
+  static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
+    load_words(w.a + column / 32 * 16, raw.q);
+    raw.e = w.b[column / 32];
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
                                  unsigned, k_private uint32_t* out) {
