@@ -25,6 +25,9 @@ inline bool is_emulated(const std::string& backend) {
 #ifdef NARWHAL_FAKE_METAL
   if (backend == "metal") return true;
 #endif
+#ifdef NARWHAL_FAKE_CUDA
+  if (backend == "cuda") return true;
+#endif
   return backend == "emu";
 }
 

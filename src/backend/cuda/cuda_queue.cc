@@ -54,15 +54,21 @@ Status Stream::open() {
     return failed(
         fmt::format("the GPU cannot be used: {}; use --backend cpu", cudaGetErrorString(e)));
   };
-  cudaError_t e = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+  cudaError_t e = cudaSuccess;
+  for (cudaStream_t* stream : {&stream_, &uploads_})
+    if (e == cudaSuccess) e = cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
   if (e == cudaSuccess)
     e = cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
   if (e == cudaSuccess)
     e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes + kOutBytes,
                       cudaHostAllocDefault);
   if (e == cudaSuccess) e = allow_shared_memory(&shared_bytes_);
-  for (cudaEvent_t& event : free_)
+  const auto create = [&](cudaEvent_t& event) {
     if (e == cudaSuccess) e = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  };
+  for (cudaEvent_t& event : free_) create(event);
+  create(sent_);
+  create(used_);
   return e == cudaSuccess ? ok_status() : refuse(e);
 }
 
@@ -72,8 +78,11 @@ Stream::~Stream() {
     if (g.exec) cudaGraphExecDestroy(g.exec);
   for (cudaEvent_t event : free_)
     if (event) cudaEventDestroy(event);
+  for (cudaEvent_t event : {sent_, used_})
+    if (event) cudaEventDestroy(event);
   if (pinned_) cudaFreeHost(pinned_);
-  if (stream_) cudaStreamDestroy(stream_);
+  for (cudaStream_t stream : {stream_, uploads_})
+    if (stream) cudaStreamDestroy(stream);
 }
 
 void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_groups,
@@ -87,7 +96,7 @@ void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_gro
 }
 
 void Stream::sync() {
-  staging_.finish();
+  finish_uploads();
   check(cudaStreamSynchronize(stream_), "sync");
 }
 
@@ -113,18 +122,37 @@ void Stream::copy_piece(void* device, const void* host, int64_t n_bytes) {
 void Stream::copy_in(void* device, const void* host, int64_t n_bytes) {
   auto* const to = static_cast<std::byte*>(device);
   const auto* const from = static_cast<const std::byte*>(host);
-  staging_.finish();
+  finish_uploads();
   if (n_bytes >= kStagedBytes) {
     upload({from, n_bytes, n_bytes, [to](int64_t at) { return to + at; }, {}});
-    staging_.finish();
+    finish_uploads();
   } else if (n_bytes > 0) {
     copy_piece(to, from, n_bytes);
   }
 }
 
-void Stream::upload(const gpu::Upload& upload) {
+void Stream::order(cudaStream_t ahead, cudaStream_t behind, cudaEvent_t event) {
+  check(cudaEventRecord(event, ahead), "record");
+  check(cudaStreamWaitEvent(behind, event, 0), "order of copies");
+}
+
+void Stream::upload(gpu::Upload upload) {
   leave_slot();
-  staging_.start(upload);
+  if (!is_uploading_) order(stream_, uploads_, used_);
+  is_uploading_ = true;
+  if (upload.sent)
+    upload.sent = [this, use = std::move(upload.sent)](int64_t end) {
+      order(uploads_, stream_, sent_);
+      check(cudaStreamWaitEvent(uploads_, used_, 0), "order of copies");
+      use(end);
+      check(cudaEventRecord(used_, stream_), "record");
+    };
+  staging_.start(std::move(upload));
+}
+
+void Stream::finish_uploads() {
+  staging_.finish();
+  if (std::exchange(is_uploading_, false)) order(uploads_, stream_, sent_);
 }
 
 void Stream::UploadBus::wait(int i) {
@@ -132,9 +160,9 @@ void Stream::UploadBus::wait(int i) {
 }
 
 void Stream::UploadBus::send(int i, std::byte* to, int64_t n_bytes) {
-  check(cudaMemcpyAsync(to, slot(i), n_bytes, cudaMemcpyDefault, stream_.stream_),
+  check(cudaMemcpyAsync(to, slot(i), n_bytes, cudaMemcpyDefault, stream_.uploads_),
         "copy to the GPU");
-  check(cudaEventRecord(stream_.free_[i], stream_.stream_), "record");
+  check(cudaEventRecord(stream_.free_[i], stream_.uploads_), "record");
 }
 
 // The best of some rounds of copies of n_bytes each; the first round wakes the device up. In 10^9
@@ -180,7 +208,7 @@ double Stream::measure_memory() {
 
 void Stream::copy_out(void* host, const void* device, int64_t n_bytes) {
   if (n_bytes == 0) return;
-  staging_.finish();
+  finish_uploads();
   // Memory that is not pinned is copied by way of the driver's, with a wait of its own.
   const bool fits = n_bytes <= kOutBytes;
   std::byte* const out = pinned_ + kSlots * kSlotBytes;

@@ -1,4 +1,6 @@
-// The CUDA stream of a backend: launches, transfers through pinned memory, recorded steps.
+// The CUDA stream of a backend: launches, transfers through pinned memory, recorded steps. Much
+// that comes in comes by a second stream, so that what kernels do with it meanwhile (packing
+// weights) does not stand between its copies.
 //
 // Faults of the device are sticky; they end the process at the next wait with what CUDA says
 // (after a fault the device's memory is lost, so there is nothing to go back to).
@@ -34,9 +36,12 @@ class Stream : public gpu::Queue {
   // is copied by several threads (gpu/staging.h), little by the caller's.
   void copy_in(void* device, const void* host, int64_t n_bytes);
   // The last of it is enqueued only by the next upload, or by copies and sync() above, so host
-  // memory stays till then.
-  void upload(const gpu::Upload& upload);
-  void finish_uploads() { staging_.finish(); }
+  // memory stays till then. Launches see a range when its `sent` is called, all of it after
+  // finish_uploads(). The first upload after that waits for all launches before it, the next range
+  // for those that came before the `sent` of the range before: two ranges in turn may use the same
+  // two places.
+  void upload(gpu::Upload upload);
+  void finish_uploads();
   void copy_out(void* host, const void* device, int64_t n_bytes);
   void copy_device(void* to, const void* from, int64_t n_bytes);
 
@@ -75,9 +80,13 @@ class Stream : public gpu::Queue {
   void copy_piece(void* device, const void* host, int64_t n_bytes);
   double copy_rate(void* to, const void* from, int64_t n_bytes);
   void leave_slot();
+  // What is enqueued in `behind` from here on waits for what is in `ahead` now.
+  void order(cudaStream_t ahead, cudaStream_t behind, cudaEvent_t event);
   cudaGraphExec_t record(const std::function<void()>& step);
 
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr, uploads_ = nullptr;
+  cudaEvent_t sent_ = nullptr, used_ = nullptr;  // a range; the one before it, by the launches
+  bool is_uploading_ = false;                    // uploads_ may be ahead of stream_
   int n_multiprocessors_ = 1;
   std::byte* pinned_ = nullptr;  // kSlots pieces on their way in, then kOutBytes on their way out
   cudaEvent_t free_[kSlots] = {};

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backend/emu/emu_kernels.h"
 #include "backend/emu/machine.h"
 #include "backend/gpu/adopted.h"
 #include "backend/gpu/kernel_ops.h"
@@ -12,36 +13,11 @@
 namespace narwhal {
 namespace {
 
-struct Entry {
-  emu::Machine::Body body;
-  int64_t shared_bytes;
-};
-
-template <class K>
-constexpr Entry entry() {
-  return {[](const void* kernel, const kernels::Group& g, void* shared) {
-            (*static_cast<const K*>(kernel))(g, static_cast<typename K::Shared*>(shared));
-          },
-          sizeof(typename K::Shared)};
-}
-
-}  // namespace
-
-namespace kernels {
-static constexpr Entry kEntries[] = {
-#define NW_ENTRY(name, ...) entry<__VA_ARGS__>(),
-    NW_KERNELS(NW_ENTRY)
-#undef NW_ENTRY
-};
-}  // namespace kernels
-
-namespace {
-
 class EmuQueue : public gpu::Queue {
  public:
   void launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_groups,
               int n_threads) override {
-    const Entry& e = kernels::kEntries[static_cast<int>(id)];
+    const emu::EmulatedKernel& e = emu::kernel_of(id);
     machine_.launch(e.body, kernel, e.shared_bytes, n_groups, n_threads);
   }
   int n_multiprocessors() const override {

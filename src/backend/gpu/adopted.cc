@@ -8,6 +8,7 @@ namespace narwhal::gpu {
 namespace {
 
 constexpr int64_t kSlabAlignment = 256;
+constexpr int64_t kPlaces = 2;  // of ranges: one is packed while the next comes (Upload)
 
 // Plain values have one plane: as they are stored they are packed.
 bool is_packed_as_stored(const Weight& w) {
@@ -130,18 +131,24 @@ Status AdoptedWeights::reserve_staging(int64_t n_bytes) {
 
 Status AdoptedWeights::pack_staged(const Weight& w, std::byte* device) {
   const int64_t block_bytes = dtype_info(w.type).block_bytes;
-  const int64_t most = std::max<int64_t>(host_.most_staging() / block_bytes, 1) * block_bytes;
+  const int64_t place_bytes = host_.most_staging() / kPlaces;
+  const int64_t most = std::max<int64_t>(place_bytes / block_bytes, 1) * block_bytes;
   // While a model is loaded the area is in use by the weight before: it cannot grow then.
-  NW_TRY(reserve_staging(is_loading_ ? host_.most_staging() : std::min(w.n_bytes(), most)));
-  const auto repack_range = [this, w, device, block_bytes, most](int64_t end) {
-    const int64_t begin = (end - 1) / most * most;
-    repack(queue_, w, staging_, begin / block_bytes, (end - begin) / block_bytes, device);
+  NW_TRY(reserve_staging(is_loading_ ? host_.most_staging()
+                                     : std::min(w.n_bytes(), most) + (kPlaces - 1) * place_bytes));
+  const int64_t first = n_ranges_;
+  n_ranges_ += (w.n_bytes() + most - 1) / most;
+  const auto to = [this, first, most, place_bytes](int64_t at) {
+    return staging_ + (first + at / most) % kPlaces * place_bytes + at % most;
   };
-  const auto to = [this, most](int64_t at) { return staging_ + at % most; };
+  const auto repack_range = [this, w, device, block_bytes, most, to](int64_t end) {
+    const int64_t begin = (end - 1) / most * most;
+    repack(queue_, w, to(begin), begin / block_bytes, (end - begin) / block_bytes, device);
+  };
   if (upload({w.data, w.n_bytes(), most, to, repack_range})) return ok_status();
   for (int64_t at = 0; at < w.n_bytes(); at += most) {
     const int64_t end = std::min(at + most, w.n_bytes());
-    backend_.copy_in(staging_, w.data + at, end - at);
+    backend_.copy_in(to(at), w.data + at, end - at);
     repack_range(end);
   }
   return ok_status();

@@ -90,6 +90,7 @@ class AdoptedWeights {
   std::vector<Slab> slabs_;
   std::byte* staging_ = nullptr;  // device memory of raw blocks
   int64_t staging_bytes_ = 0;
+  int64_t n_ranges_ = 0;  // that have gone through it
   bool is_loading_ = false;
 };
 

@@ -36,7 +36,7 @@ struct Upload {
   int64_t n_bytes;
   int64_t range_bytes;
   // Where byte `at` goes; the bytes of a range [i * range_bytes, (i + 1) * range_bytes) stay
-  // together.
+  // together. A range may go where the last but one went, as soon as that one's `sent` was called.
   std::function<std::byte*(int64_t at)> to;
   // All copies of the range up to `end` are enqueued. May be empty.
   std::function<void(int64_t end)> sent;

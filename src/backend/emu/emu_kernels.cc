@@ -1,0 +1,28 @@
+#include "backend/emu/emu_kernels.h"
+
+namespace narwhal {
+namespace {
+
+template <class K>
+constexpr emu::EmulatedKernel emulated() {
+  return {[](const void* kernel, const kernels::Group& g, void* shared) {
+            (*static_cast<const K*>(kernel))(g, static_cast<typename K::Shared*>(shared));
+          },
+          sizeof(K), sizeof(typename K::Shared)};
+}
+
+}  // namespace
+
+namespace kernels {
+static constexpr emu::EmulatedKernel kEmulated[] = {
+#define NW_ENTRY(name, ...) emulated<__VA_ARGS__>(),
+    NW_KERNELS(NW_ENTRY)
+#undef NW_ENTRY
+};
+}  // namespace kernels
+
+const emu::EmulatedKernel& emu::kernel_of(gpu::KernelId id) {
+  return kernels::kEmulated[static_cast<int>(id)];
+}
+
+}  // namespace narwhal
