@@ -93,9 +93,7 @@ k_fn uint32_t k_half2(float low, float high) {
 }
 #undef NW_HALF2
 
-struct Group {
-  unsigned group, index, size, lane, simd;
-
+struct Group : Lanes {
   __device__ unsigned n_simds() const { return size >> 5; }
   __device__ void barrier() const { __syncthreads(); }
   __device__ void simd_barrier() const { __syncwarp(); }
@@ -118,6 +116,7 @@ struct Group {
   }
   __device__ void copy_wait() const { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+  // The matrix units' own loads.
   __device__ void load_a(FragA& a, const uint16_t* p, int stride) const {
     const uint16_t* at = p + (lane & 15) * stride + (lane >> 4) * 8;
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
@@ -134,7 +133,6 @@ struct Group {
                  : "r"(address)
                  : "memory");
   }
-  // b[0] from rows 0 to 7 of p, b[1] from the next eight.
   __device__ void load_b_pair(FragB* b, const uint16_t* p, int stride) const {
     const uint16_t* at = p + ((lane & 7) + (lane >> 4) * 8) * stride + (lane >> 3 & 1) * 8;
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
@@ -143,7 +141,6 @@ struct Group {
                  : "r"(address)
                  : "memory");
   }
-  // As load_b, but row k of p is row k of the tile.
   __device__ void load_b_across(FragB& b, const uint16_t* p, int stride) const {
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(p + (lane & 15) * stride));
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
@@ -151,7 +148,6 @@ struct Group {
                  : "r"(address)
                  : "memory");
   }
-  // load_b of 16 rows of p: columns 0 .. 7 and 8 .. 15 of a tile twice as wide.
   __device__ void load_b_across_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
     const uint16_t* at = p + (lane & 15) * stride + (lane >> 4) * 8;
     const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(at));
@@ -174,38 +170,6 @@ struct Group {
                    : "memory");
     return skip;
   }
-  __device__ void store_c(const FragC& c, float* p, int stride) const {
-    float* at = p + (lane >> 2) * stride + 2 * (lane & 3);
-    at[0] = c.r[0];
-    at[1] = c.r[1];
-    at[8 * stride] = c.r[2];
-    at[8 * stride + 1] = c.r[3];
-  }
-  // Multiplies row i by factors[i].
-  __device__ void scale_rows(FragC& c, const float* factors) const {
-    const float low = factors[lane / 4], high = factors[lane / 4 + 8];
-    c.r[0] *= low;
-    c.r[1] *= low;
-    c.r[2] *= high;
-    c.r[3] *= high;
-  }
-
-  // The values of a column of 16, by row of a FragC.
-  __device__ void load_rows(FragRows& rows, const float* p) const {
-    rows.v[0] = p[lane / 4];
-    rows.v[1] = p[lane / 4 + 8];
-  }
-  __device__ void scale_rows(FragC& c, const FragRows& rows) const {
-    c.r[0] *= rows.v[0];
-    c.r[1] *= rows.v[0];
-    c.r[2] *= rows.v[1];
-    c.r[3] *= rows.v[1];
-  }
-  // sum += rows * max(c, 0)
-  __device__ void add_relu(FragC& sum, const FragC& c, const FragRows& rows) const {
-    k_unroll for (int i = 0; i < 4; i++) sum.r[i] =
-        fmaf(rows.v[i / 2], fmaxf(c.r[i], 0.0f), sum.r[i]);
-  }
   // p[0 .. 7] = the sums of the columns; lanes 0 to 3 write.
   __device__ void store_column_sums(const FragC& c, float* p) const {
     float even = c.r[0] + c.r[2], odd = c.r[1] + c.r[3];
@@ -218,7 +182,6 @@ struct Group {
       p[2 * lane + 1] = odd;
     }
   }
-  __device__ void clear(FragC& c) const { c.r[0] = c.r[1] = c.r[2] = c.r[3] = 0; }
   __device__ void mma(FragC& c, const FragA& a, const FragB& b) const {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "

@@ -136,22 +136,15 @@ inline uint32_t k_atomic_add(k_atomic* a, uint32_t v) {
 }
 inline uint32_t k_atomic_get(k_atomic* a) { return __atomic_load_n(a, __ATOMIC_RELAXED); }
 
-// A lane's part of a 16 x 16 tile of halves, of a 16 x 8 one, and of 16 x 8 sums.
-struct FragA {
-  uint32_t r[4];
-};
-struct FragB {
-  uint32_t r[2];
-};
-struct FragC {
-  float r[4];
-};
-struct FragRows {
-  float v[2];
-};
+}  // namespace kernels
+}  // namespace narwhal
 
-struct Group {
-  unsigned group, index, size, lane, simd;
+#include "kernels/portable_frags.h"
+
+namespace narwhal {
+namespace kernels {
+
+struct Group : Lanes {
   emu::Machine* machine;
 
   unsigned n_simds() const { return size / 32; }
@@ -194,71 +187,11 @@ struct Group {
     c.n = 0;
   }
 
-  // Lane l holds rows l / 4 and l / 4 + 8 and, of each half of the columns, the pair at 2 (l % 4).
-  void load_a(FragA& a, const uint16_t* p, int stride) const {
-    const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
-    std::memcpy(&a.r[0], at, 4);
-    std::memcpy(&a.r[1], at + 8 * stride, 4);
-    std::memcpy(&a.r[2], at + 8, 4);
-    std::memcpy(&a.r[3], at + 8 * stride + 8, 4);
-  }
-  void load_b(FragB& b, const uint16_t* p, int stride) const {  // row n of p = column n of the tile
-    const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
-    std::memcpy(&b.r[0], at, 4);
-    std::memcpy(&b.r[1], at + 8, 4);
-  }
-  // b[0] from rows 0 to 7 of p, b[1] from the next eight.
-  void load_b_pair(FragB* b, const uint16_t* p, int stride) const {
-    load_b(b[0], p, stride);
-    load_b(b[1], p + 8 * stride, stride);
-  }
-  // As load_b, but row k of p is row k of the tile.
-  void load_b_across(FragB& b, const uint16_t* p, int stride) const {
-    const uint16_t* at = p + 2 * (lane % 4) * stride + lane / 4;
-    for (int half = 0; half < 2; half++, at += 8 * stride)
-      b.r[half] = uint32_t(at[0]) | uint32_t(at[stride]) << 16;
-  }
-  void load_b_across_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
-    load_b_across(b0, p, stride);
-    load_b_across(b1, p + 8, stride);
-  }
   int copy_row(uint8_t* to, const uint8_t* from, int n_bytes) const {
     const auto skip = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
     for (int i = 16 * static_cast<int>(lane); i < n_bytes; i += 16 * 32)
       copy_later(to + skip + i, from + i, n_bytes - i < 16 ? n_bytes - i : 16);
     return skip;
-  }
-  void store_c(const FragC& c, float* p, int stride) const {
-    float* at = p + lane / 4 * stride + 2 * (lane % 4);
-    at[0] = c.r[0];
-    at[1] = c.r[1];
-    at[8 * stride] = c.r[2];
-    at[8 * stride + 1] = c.r[3];
-  }
-  // Multiplies row i by factors[i].
-  void scale_rows(FragC& c, const float* factors) const {
-    const float low = factors[lane / 4], high = factors[lane / 4 + 8];
-    c.r[0] *= low;
-    c.r[1] *= low;
-    c.r[2] *= high;
-    c.r[3] *= high;
-  }
-
-  // The values of a column of 16, by row of a FragC.
-  void load_rows(FragRows& rows, const float* p) const {
-    rows.v[0] = p[lane / 4];
-    rows.v[1] = p[lane / 4 + 8];
-  }
-  void scale_rows(FragC& c, const FragRows& rows) const {
-    c.r[0] *= rows.v[0];
-    c.r[1] *= rows.v[0];
-    c.r[2] *= rows.v[1];
-    c.r[3] *= rows.v[1];
-  }
-  // sum += rows * max(c, 0)
-  void add_relu(FragC& sum, const FragC& c, const FragRows& rows) const {
-    for (int i = 0; i < 4; i++)
-      sum.r[i] = k_mad(rows.v[i / 2], (c.r[i] > 0 ? c.r[i] : 0.0f), sum.r[i]);
   }
   void store_column_sums(const FragC& c, float* p) const {
     const uint32_t mine[2] = {k_bits(c.r[0] + c.r[2]), k_bits(c.r[1] + c.r[3])};
@@ -269,9 +202,6 @@ struct Group {
     for (int m = 1; m < 8; m *= 2)
       for (int i = 0; i < 8; i += 2 * m) t[i] += t[i + m];
     p[lane] = t[0];
-  }
-  void clear(FragC& c) const {
-    for (float& x : c.r) x = 0;
   }
   void mma(FragC& c, const FragA& a, const FragB& b) const {
     const uint32_t mine[6] = {a.r[0], a.r[1], a.r[2], a.r[3], b.r[0], b.r[1]};

@@ -62,9 +62,7 @@ k_fn uint32_t k_half2(float low, float high) {
   return uint32_t(k_f32_to_f16(low)) | uint32_t(k_f32_to_f16(high)) << 16;
 }
 
-struct Group {
-  unsigned group, index, size, lane, simd;
-
+struct Group : Lanes {
   __device__ unsigned n_simds() const { return size >> 5; }
   __device__ void barrier() const { __syncthreads(); }
   __device__ void simd_barrier() const { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront"); }
@@ -89,73 +87,10 @@ struct Group {
   __device__ void copy_async(uint16_t* to, const void* from) const { k_store4(to, k_load4(from)); }
   __device__ void copy_wait() const {}
 
-  // Fragments as the emulator lays them out; products by shuffles, until WMMA can be measured.
-  __device__ void load_a(FragA& a, const uint16_t* p, int stride) const {
-    const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
-    a.r[0] = *reinterpret_cast<const uint32_t*>(at);
-    a.r[1] = *reinterpret_cast<const uint32_t*>(at + 8 * stride);
-    a.r[2] = *reinterpret_cast<const uint32_t*>(at + 8);
-    a.r[3] = *reinterpret_cast<const uint32_t*>(at + 8 * stride + 8);
-  }
-  __device__ void load_b(FragB& b, const uint16_t* p, int stride) const {
-    const uint16_t* at = p + lane / 4 * stride + 2 * (lane % 4);
-    b.r[0] = *reinterpret_cast<const uint32_t*>(at);
-    b.r[1] = *reinterpret_cast<const uint32_t*>(at + 8);
-  }
-  // b[0] from rows 0 to 7 of p, b[1] from the next eight.
-  __device__ void load_b_pair(FragB* b, const uint16_t* p, int stride) const {
-    load_b(b[0], p, stride);
-    load_b(b[1], p + 8 * stride, stride);
-  }
-  // As load_b, but row k of p is row k of the tile.
-  __device__ void load_b_across(FragB& b, const uint16_t* p, int stride) const {
-    const uint16_t* at = p + 2 * (lane % 4) * stride + lane / 4;
-    for (int half = 0; half < 2; half++, at += 8 * stride)
-      b.r[half] = static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[stride]) << 16;
-  }
-  __device__ void load_b_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
-    load_b(b0, p, stride);
-    load_b(b1, p + 8 * stride, stride);
-  }
-  __device__ void load_b_across_pair(FragB& b0, FragB& b1, const uint16_t* p, int stride) const {
-    load_b_across(b0, p, stride);
-    load_b_across(b1, p + 8, stride);
-  }
   __device__ int copy_row(uint8_t* to, const uint8_t* from, int n_bytes) const {
     const auto skip = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
     for (int i = static_cast<int>(lane); i < n_bytes; i += 32) to[skip + i] = from[i];
     return skip;
-  }
-  __device__ void store_c(const FragC& c, float* p, int stride) const {
-    float* at = p + (lane >> 2) * stride + 2 * (lane & 3);
-    at[0] = c.r[0];
-    at[1] = c.r[1];
-    at[8 * stride] = c.r[2];
-    at[8 * stride + 1] = c.r[3];
-  }
-  // Multiplies row i by factors[i].
-  __device__ void scale_rows(FragC& c, const float* factors) const {
-    const float low = factors[lane / 4], high = factors[lane / 4 + 8];
-    c.r[0] *= low;
-    c.r[1] *= low;
-    c.r[2] *= high;
-    c.r[3] *= high;
-  }
-
-  // The values of a column of 16, by row of a FragC.
-  __device__ void load_rows(FragRows& rows, const float* p) const {
-    rows.v[0] = p[lane / 4];
-    rows.v[1] = p[lane / 4 + 8];
-  }
-  __device__ void scale_rows(FragC& c, const FragRows& rows) const {
-    c.r[0] *= rows.v[0];
-    c.r[1] *= rows.v[0];
-    c.r[2] *= rows.v[1];
-    c.r[3] *= rows.v[1];
-  }
-  // sum += rows * max(c, 0)
-  __device__ void add_relu(FragC& sum, const FragC& c, const FragRows& rows) const {
-    for (int i = 0; i < 4; i++) sum.r[i] = fmaf(rows.v[i / 2], fmaxf(c.r[i], 0.0f), sum.r[i]);
   }
   // p[0 .. 7] = the sums of the columns; lanes 0 to 3 write.
   __device__ void store_column_sums(const FragC& c, float* p) const {
@@ -169,7 +104,7 @@ struct Group {
       p[2 * lane + 1] = odd;
     }
   }
-  __device__ void clear(FragC& c) const { c.r[0] = c.r[1] = c.r[2] = c.r[3] = 0; }
+  // By shuffles, until WMMA can be measured.
   __device__ void mma(FragC& c, const FragA& a, const FragB& b) const {
     for (int k = 0; k < 16; k++) {
       const unsigned from = k % 8 / 2, shift = 16 * (k % 2);

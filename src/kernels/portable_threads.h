@@ -45,18 +45,7 @@ k_fn void k_atomic_zero(k_atomic* a) { *a = 0; }
 k_fn uint32_t k_atomic_add(k_atomic* a, uint32_t v) { return atomicAdd(a, v); }
 k_fn uint32_t k_atomic_get(k_atomic* a) { return *a; }
 
-struct FragA {
-  uint32_t r[4];
-};
-struct FragB {
-  uint32_t r[2];
-};
-struct FragC {
-  float r[4];
-};
-struct FragRows {
-  float v[2];
-};
-
 }  // namespace kernels
 }  // namespace narwhal
+
+#include "kernels/portable_frags.h"
