@@ -18,17 +18,6 @@ text::Message message(text::Role role, std::string content) {
   return m;
 }
 
-Json call_json(const text::ToolCall& call) {
-  Json function = Json::object();
-  function.set("name", Json::of(call.name));
-  function.set("arguments", Json::of(call.arguments));
-  Json j = Json::object();
-  j.set("id", Json::of(call.id));
-  j.set("type", Json::of("function"));
-  j.set("function", std::move(function));
-  return j;
-}
-
 }  // namespace
 
 Conversation::Conversation(const text::Tokenizer& tokenizer, const text::ChatTemplate& chat,
@@ -85,7 +74,7 @@ std::string Conversation::to_json() const {
     if (!m.reasoning.empty()) j.set("reasoning_content", Json::of(m.reasoning));
     if (!m.tool_calls.empty()) {
       Json calls = Json::array();
-      for (const text::ToolCall& c : m.tool_calls) calls.push(call_json(c));
+      for (const text::ToolCall& c : m.tool_calls) calls.push(text::call_to_json(c));
       j.set("tool_calls", std::move(calls));
     }
     list.push(std::move(j));

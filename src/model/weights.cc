@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "quant/quant.h"
+
 namespace narwhal {
 namespace {
 
@@ -186,20 +188,7 @@ bool type_allowed(TensorRole role, DType type) {
     case TensorRole::kHashTable:
       return type == DType::kI32;
     default:
-      break;
-  }
-  switch (type) {
-    case DType::kF32:
-    case DType::kF16:
-    case DType::kBF16:
-    case DType::kQ8_0:
-    case DType::kQ4_K:
-    case DType::kQ2_K:
-    case DType::kIQ2_XXS:
-    case DType::kMXFP4:
-      return true;
-    default:
-      return false;
+      return quant::can_decode(type);
   }
 }
 

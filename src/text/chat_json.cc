@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <utility>
 
 namespace narwhal::text {
 namespace {
@@ -102,6 +103,17 @@ Result<std::vector<Message>> messages_from_json(const Json& messages, const Json
   NW_ASSIGN(std::vector<Json> functions, tools_from_json(tools));
   attach_tools(out, std::move(functions));
   return out;
+}
+
+Json call_to_json(const ToolCall& call) {
+  Json function = Json::object();
+  function.set("name", Json::of(call.name));
+  function.set("arguments", Json::of(call.arguments));
+  Json j = Json::object();
+  j.set("id", Json::of(call.id));
+  j.set("type", Json::of("function"));
+  j.set("function", std::move(function));
+  return j;
 }
 
 }  // namespace narwhal::text

@@ -19,4 +19,8 @@ Result<std::vector<Message>> messages_from_json(const Json& messages, const Json
 // The function objects of an array of tools {"type": "function", "function": {...}}; null is empty.
 Result<std::vector<Json>> tools_from_json(const Json& tools);
 
+// A call as an assistant's message has it: {"id", "type": "function", "function": {"name",
+// "arguments"}}.
+Json call_to_json(const ToolCall& call);
+
 }  // namespace narwhal::text

@@ -3,64 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <filesystem>
 
+#include "../model/golden.h"
 #include "../model/random_model.h"
-#include "convert/convert.h"
 #include "devices.h"
 #include "narwhal/sampler.h"
-#include "safetensors/reader.h"
 
 namespace narwhal {
 namespace {
 
-const std::string kTiny = std::string(NARWHAL_TEST_DATA) + "/tiny";
-
-// A conversion of the golden checkpoint.
-struct Tiny {
-  explicit Tiny(const std::string& type)
-      : path(
-            (std::filesystem::temp_directory_path() / ("narwhal_gpu_" + type + ".gguf")).string()) {
-    ConvertOptions options;
-    options.checkpoint = kTiny;
-    options.output = path;
-    options.type = type;
-    EXPECT_TRUE(convert(options).ok());
-    file = std::make_unique<gguf::File>(*gguf::File::open(path));
-    config = *read_config(*file);
-    weights = *bind_weights(config, *file);
-  }
-  ~Tiny() { std::filesystem::remove(path); }
-
-  std::string path;
-  std::unique_ptr<gguf::File> file;
-  Config config;
-  Weights weights;
-};
-
-class GpuForward : public testing::TestWithParam<std::string> {
- protected:
-  template <class T>
-  std::vector<T> golden(const std::string& name) const {
-    const safetensors::Tensor* t = golden_.find(name);
-    EXPECT_NE(t, nullptr) << name;
-    std::vector<T> v(t->n_elements());
-    std::memcpy(v.data(), t->data, t->n_bytes);
-    return v;
-  }
-  safetensors::Checkpoint golden_ = *safetensors::Checkpoint::open(kTiny + "/golden.safetensors");
-};
-
-double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double worst = 0;
-  for (size_t i = 0; i < b.size(); i++) {
-    const double d = std::fabs(double(a[i]) - b[i]);
-    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
-  }
-  return worst;
-}
+class GpuForward : public testing::TestWithParam<std::string>, protected Goldens {};
 
 void expect_same(std::span<const float> a, std::span<const float> b, const std::string& what) {
   ASSERT_EQ(a.size(), b.size());
@@ -72,8 +24,8 @@ TEST_P(GpuForward, GoldenLogits) {
   Rig rig(tiny.config, tiny.weights, KvPrecision::kF32, GetParam(), 1, 1, 1024, 700);
   for (const int n : {1, 5, 40, 129, 300, 700}) {
     if (is_emulated(GetParam()) && n > 130) break;
-    const auto got = rig.run(0, golden<int32_t>("prompt." + std::to_string(n)), 0, n);
-    const double worst = worst_difference(got, golden<float>("logits." + std::to_string(n)));
+    const auto got = rig.run(0, values<int32_t>("prompt." + std::to_string(n)), 0, n);
+    const double worst = worst_difference(got, values<float>("logits." + std::to_string(n)));
     EXPECT_LT(worst, 2e-4) << n;
     RecordProperty("worst_" + std::to_string(n), std::to_string(worst));
   }
@@ -83,7 +35,7 @@ TEST_P(GpuForward, EightBitWeights) {
   const Tiny tiny("q8_0");
   Rig gpu(tiny.config, tiny.weights, KvPrecision::kF32, GetParam(), 1, 1, 1024, 40),
       ref(tiny.config, tiny.weights, KvPrecision::kF32, "ref", 1, 1, 1024, 40);
-  const auto ids = golden<int32_t>("prompt.40");
+  const auto ids = values<int32_t>("prompt.40");
   const auto want = ref.run(0, ids, 0, 40);
   EXPECT_LT(worst_difference(gpu.run(0, ids, 0, 40), want), 2e-4);
 }
@@ -144,7 +96,7 @@ TEST_P(GpuForward, LongStepsStayNearShortOnes) {
     std::vector<double> worst(ids.size());
     for (size_t i = 0; i < want.size(); i++) {
       double& row = worst[i / config.n_vocab];
-      row = std::max(row, std::fabs(double(got[i]) - want[i]));
+      row = std::max(row, distance(got[i], want[i]));
     }
     std::nth_element(worst.begin(), worst.begin() + 70, worst.end());
     EXPECT_LT(worst[70], 3e-3) << steps.size() << " steps";

@@ -1,63 +1,13 @@
 // The converter and the forward pass together against logits of an independent implementation
 // (transformers, float32, no rounding simulated; tests/data/tiny).
-#include <gtest/gtest.h>
+#include "golden.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <filesystem>
-
-#include "convert/convert.h"
 #include "random_model.h"
-#include "safetensors/reader.h"
 
 namespace narwhal {
 namespace {
 
-const std::string kTiny = std::string(NARWHAL_TEST_DATA) + "/tiny";
-
-// A conversion of the checkpoint, bound and ready to run.
-struct Tiny {
-  explicit Tiny(const std::string& type)
-      : path((std::filesystem::temp_directory_path() / ("narwhal_golden_" + type + ".gguf"))
-                 .string()) {
-    ConvertOptions options;
-    options.checkpoint = kTiny;
-    options.output = path;
-    options.type = type;
-    const auto report = convert(options);
-    EXPECT_TRUE(report.ok()) << report.status().message();
-    file = std::make_unique<gguf::File>(*gguf::File::open(path));
-    config = *read_config(*file);
-    weights = *bind_weights(config, *file);
-  }
-  ~Tiny() { std::filesystem::remove(path); }
-
-  std::string path;
-  std::unique_ptr<gguf::File> file;
-  Config config;
-  Weights weights;
-};
-
-class Golden : public testing::Test {
- protected:
-  template <class T>
-  std::vector<T> values(const std::string& name) const {
-    const safetensors::Tensor* t = golden_.find(name);
-    EXPECT_NE(t, nullptr) << name;
-    std::vector<T> v(t->n_elements());
-    std::memcpy(v.data(), t->data, t->n_bytes);
-    return v;
-  }
-  safetensors::Checkpoint golden_ = *safetensors::Checkpoint::open(kTiny + "/golden.safetensors");
-};
-
-double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double worst = 0;
-  for (size_t i = 0; i < b.size(); i++) worst = std::max(worst, std::fabs(double(a[i]) - b[i]));
-  return worst;
-}
+class Golden : public testing::Test, protected Goldens {};
 
 constexpr int kLengths[] = {1, 3, 4, 5, 40, 127, 129, 300, 700};
 

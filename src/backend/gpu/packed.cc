@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "base/check.h"
+#include "quant/quant.h"
 
 namespace narwhal::gpu {
 namespace {
@@ -29,21 +30,7 @@ Planes planes_of(DType type) {
 
 }  // namespace
 
-bool is_packed(DType type) {
-  switch (type) {
-    case DType::kF32:
-    case DType::kF16:
-    case DType::kBF16:
-    case DType::kQ8_0:
-    case DType::kQ4_K:
-    case DType::kQ2_K:
-    case DType::kIQ2_XXS:
-    case DType::kMXFP4:
-      return true;
-    default:
-      return false;
-  }
-}
+bool is_packed(DType type) { return quant::can_decode(type); }
 
 int64_t packed_matrix_bytes(DType type, int64_t n_in, int64_t n_out) {
   return (row_bytes(type, n_in) * n_out + 15) / 16 * 16;

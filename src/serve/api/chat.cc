@@ -3,6 +3,7 @@
 
 #include "serve/api/common.h"
 #include "serve/random_id.h"
+#include "text/chat_json.h"
 
 namespace narwhal::serve {
 namespace {
@@ -134,7 +135,7 @@ class ChatForm : public ReplyForm {
     if (!answer_.reasoning.empty()) message.set("reasoning_content", Json::of(answer_.reasoning));
     if (!answer_.calls.empty()) {
       Json calls = Json::array();
-      for (const text::ToolCall& call : answer_.calls) calls.push(call_json(call));
+      for (const text::ToolCall& call : answer_.calls) calls.push(text::call_to_json(call));
       message.set("tool_calls", std::move(calls));
     }
     return fmt::format(
@@ -154,7 +155,7 @@ class ChatForm : public ReplyForm {
         chunk(fmt::format(R"({{"content": {}}})", json_quote(e.text)), "null", out);
         break;
       case TurnEvent::kCallStart: {
-        Json call = call_json(answer_.calls.back());
+        Json call = text::call_to_json(answer_.calls.back());
         Json indexed = Json::object();
         indexed.set("index", Json::of(n_calls()));
         for (auto& [name, value] : call.members) indexed.set(name, std::move(value));
@@ -183,17 +184,6 @@ class ChatForm : public ReplyForm {
 
  private:
   int64_t n_calls() const { return std::ssize(answer_.calls) - 1; }
-
-  static Json call_json(const text::ToolCall& call) {
-    Json function = Json::object();
-    function.set("name", Json::of(call.name));
-    function.set("arguments", Json::of(call.arguments));
-    Json j = Json::object();
-    j.set("id", Json::of(call.id));
-    j.set("type", Json::of("function"));
-    j.set("function", std::move(function));
-    return j;
-  }
 
   std::string logprobs_json(std::span<const std::string> content,
                             std::span<const std::string> reasoning) const {

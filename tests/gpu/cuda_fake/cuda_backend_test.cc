@@ -13,6 +13,7 @@
 #include "narwhal/engine.h"
 #include "ops/ref/ref_ops.h"
 #include "quant/quant.h"
+#include "stand_in.h"
 
 namespace narwhal {
 namespace {
@@ -21,49 +22,20 @@ using fake_cuda::counts;
 using fake_cuda::Order;
 using fake_cuda::settings;
 
-class CudaBackend : public testing::Test {
+class CudaBackend : public StandInTest {
  protected:
+  CudaBackend() : StandInTest(make_cuda_backend) {}
   void SetUp() override {
     fake_cuda::reset();
     before_ = counts().n_objects;
   }
   void TearDown() override {
-    backend_.reset();
+    close();
     EXPECT_EQ(counts().n_objects, before_) << "objects were not released";
     EXPECT_EQ(counts().device_bytes, 0);
     fake_cuda::reset();
   }
-  Backend& open() {
-    auto backend = make_cuda_backend({});
-    EXPECT_TRUE(backend.ok()) << backend.status().message();
-    backend_ = *std::move(backend);
-    return *backend_;
-  }
-  void refused(const std::string& words) {
-    const auto backend = make_cuda_backend({});
-    ASSERT_FALSE(backend.ok());
-    EXPECT_EQ(backend.status().code(), Code::kFailed);
-    EXPECT_NE(backend.status().message().find(words), std::string::npos)
-        << backend.status().message();
-  }
-  float* send(const std::vector<float>& v) {
-    auto* const device = reinterpret_cast<float*>(*backend_->allocate(std::ssize(v) * 4));
-    memory_.push_back(reinterpret_cast<std::byte*>(device));
-    backend_->copy_in(device, v.data(), std::ssize(v) * 4);
-    return device;
-  }
-  std::vector<float> fetch(const float* device, int64_t n) {
-    std::vector<float> v(n);
-    backend_->copy_out(v.data(), device, n * 4);
-    return v;
-  }
-  void free_all() {
-    for (std::byte* m : memory_) backend_->release(m, 0);
-    memory_.clear();
-  }
 
-  std::unique_ptr<Backend> backend_;
-  std::vector<std::byte*> memory_;
   int before_ = 0;
 };
 
@@ -101,7 +73,6 @@ TEST_F(CudaBackend, LaunchesRunInOrderWithoutBeingWaitedFor) {
   }
   const auto got = fetch(a, 3);
   for (int i = 0; i < 3; i++) EXPECT_NEAR(got[i], want[i], 1e-5 * std::fabs(want[i])) << i;
-  free_all();
 }
 
 // Steps of one key: as they are, recorded, replayed; with what memory holds then.
@@ -125,7 +96,6 @@ TEST_F(CudaBackend, StepsAreRecordedWhenTheyComeAgain) {
   for (int i = 0; i < 3; i++) step(1000);  // too large to be worth it
   EXPECT_EQ(fetch(a, 1)[0], 30);
   EXPECT_EQ(counts().n_recorded, 1);
-  free_all();
 }
 
 // More than goes through all slots: what was launched before sees the old values, what comes after
@@ -149,8 +119,7 @@ TEST_F(CudaBackend, LargeCopiesTakeTheirPlaceAmongLaunches) {
     const float want = 1 + 10 + 10 + 100;
     EXPECT_EQ(fetch(sum, 2), (std::vector<float>{want, want}));
     EXPECT_EQ(fetch(x, n), std::vector<float>(n, 100));
-    free_all();
-    backend_.reset();
+    close();
   }
 }
 
@@ -194,7 +163,7 @@ TEST_F(CudaBackend, WeightsAreSplitWhenTheirBlocksAreThere) {
                   0)
             << "matrix " << i << ", block " << block;
     }
-    backend_.reset();
+    close();
   }
 }
 
@@ -207,7 +176,7 @@ TEST_F(CudaBackend, HostMemoryIsPinnedOneWayOrTheOther) {
         {reinterpret_cast<const std::byte*>(values.data()), DType::kF32, 5000}, Placement::kHost);
     ASSERT_TRUE(weight.ok());
     EXPECT_EQ(fetch(reinterpret_cast<const float*>(weight->data), 5000), values);
-    backend_.reset();
+    close();
   }
 }
 

@@ -13,6 +13,7 @@
 #include "narwhal/engine.h"
 #include "ops/ref/ref_ops.h"
 #include "quant/quant.h"
+#include "stand_in.h"
 
 namespace narwhal {
 namespace {
@@ -20,42 +21,19 @@ namespace {
 using fake_metal::counts;
 using fake_metal::settings;
 
-class MetalBackend : public testing::Test {
+class MetalBackend : public StandInTest {
  protected:
+  MetalBackend() : StandInTest(make_metal_backend) {}
   void SetUp() override {
     settings() = {};
     before_ = counts().n_objects;
   }
   void TearDown() override {
-    backend_.reset();
+    close();
     EXPECT_EQ(counts().n_objects, before_) << "objects were not released";
     EXPECT_EQ(counts().buffer_bytes, 0);
     EXPECT_EQ(counts().mapped_bytes, 0);
     settings() = {};
-  }
-  Backend& open() {
-    auto backend = make_metal_backend({});
-    EXPECT_TRUE(backend.ok()) << backend.status().message();
-    backend_ = *std::move(backend);
-    return *backend_;
-  }
-  void refused(const std::string& words) {
-    const auto backend = make_metal_backend({});
-    ASSERT_FALSE(backend.ok());
-    EXPECT_EQ(backend.status().code(), Code::kFailed);
-    EXPECT_NE(backend.status().message().find(words), std::string::npos)
-        << backend.status().message();
-  }
-
-  float* send(const std::vector<float>& v) {
-    auto* const device = reinterpret_cast<float*>(*backend_->allocate(std::ssize(v) * 4));
-    backend_->copy_in(device, v.data(), std::ssize(v) * 4);
-    return device;
-  }
-  std::vector<float> fetch(const float* device, int64_t n) {
-    std::vector<float> v(n);
-    backend_->copy_out(v.data(), device, n * 4);
-    return v;
   }
   std::vector<float> random(int64_t n) {
     std::normal_distribution<float> normal;
@@ -64,7 +42,6 @@ class MetalBackend : public testing::Test {
     return v;
   }
 
-  std::unique_ptr<Backend> backend_;
   std::mt19937 rng_{3};
   int before_ = 0;
 };
@@ -224,7 +201,7 @@ TEST_F(MetalBackend, PlainWeightsStayInPlaceOthersArePackedFromThere) {
         for (size_t i = 0; i < want.size(); i++)
           ASSERT_NEAR(got[i], want[i], 0.05) << dtype_name(type) << " " << i;
       }
-      backend_.reset();
+      close();
     }
 }
 
