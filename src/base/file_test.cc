@@ -127,7 +127,7 @@ TEST_F(FileTest, AtomicFileReportsAFullDevice) {
   ASSERT_TRUE(file.ok()) << file.status().message();
   const Status status = file->write_at(0, "x", 1);
   EXPECT_EQ(status.code(), Code::kFailed);
-  EXPECT_NE(status.message().find("f"), std::string::npos);
+  EXPECT_NE(status.message().find('f'), std::string::npos);
 }
 
 TEST(CheckUtf8, AcceptsWellFormedText) {

@@ -40,7 +40,7 @@ Result<std::unique_ptr<text::Tokenizer>> read_tokenizer(const gguf::File& file, 
   if (static_cast<int64_t>(vocab->tokens.size()) != n_vocab)
     return bad_input(fmt::format("{}: {} tokens in the vocabulary, expected {}", file.name(),
                                  vocab->tokens.size(), n_vocab));
-  auto tokenizer = text::Tokenizer::create(*std::move(vocab));
+  auto tokenizer = text::Tokenizer::create(*vocab);
   if (!tokenizer.ok()) return tokenizer.status().within(file.name());
   return std::make_unique<text::Tokenizer>(*std::move(tokenizer));
 }

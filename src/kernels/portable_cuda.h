@@ -24,7 +24,7 @@
   extern "C" __global__ void __launch_bounds__(__VA_ARGS__::kThreads, resident<__VA_ARGS__>()) \
       nw_##name(const __grid_constant__ __VA_ARGS__ k) {                                       \
     extern __shared__ __align__(16) unsigned char nw_shared[];                                 \
-    const Group g{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5};   \
+    const Group g{{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5}}; \
     k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                          \
   }
 

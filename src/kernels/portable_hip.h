@@ -17,14 +17,14 @@
 #define k_unroll _Pragma("unroll")
 
 // The launch gives the shared memory.
-#define K_ENTRY(name, ...)                                                                   \
-  extern "C" __global__ void                                                                 \
-      __attribute__((amdgpu_flat_work_group_size(1, (__VA_ARGS__::kThreads))))               \
-      nw_##name(const __VA_ARGS__ k) {                                                       \
-    static_assert(sizeof(typename __VA_ARGS__::Shared) <= 65536);                            \
-    extern __shared__ __align__(16) unsigned char nw_shared[];                               \
-    const Group g{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5}; \
-    k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                        \
+#define K_ENTRY(name, ...)                                                                     \
+  extern "C" __global__ void                                                                   \
+      __attribute__((amdgpu_flat_work_group_size(1, (__VA_ARGS__::kThreads))))                 \
+      nw_##name(const __VA_ARGS__ k) {                                                         \
+    static_assert(sizeof(typename __VA_ARGS__::Shared) <= 65536);                              \
+    extern __shared__ __align__(16) unsigned char nw_shared[];                                 \
+    const Group g{{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5}}; \
+    k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                          \
   }
 
 #include "kernels/portable_bytes.h"

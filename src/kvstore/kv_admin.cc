@@ -9,13 +9,12 @@ namespace narwhal {
 std::vector<KvEntry> KvStore::entries() {
   Impl& s = *impl_;
   const std::lock_guard guard(s.read_mutex);
-  std::vector<FrontierRow> rows = s.read_index.frontiers();
-  const size_t n = rows.size();
+  const std::vector<FrontierRow> rows = s.read_index.frontiers();
   KvForest forest(
-      s.read_index.blocks(), std::move(rows), [](uint64_t) { return 1.0; }, s.now());
+      s.read_index.blocks(), rows, [](uint64_t) { return 1.0; }, s.now());
   std::vector<KvEntry> entries;
   if (!s.read_index.take_fault().ok()) return entries;
-  for (size_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < rows.size(); i++) {
     const FrontierRow& f = forest.frontier(i);
     entries.push_back({.id = f.id,
                        .fingerprint = f.fingerprint,

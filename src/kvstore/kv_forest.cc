@@ -5,16 +5,16 @@
 
 namespace narwhal {
 
-KvForest::KvForest(std::vector<BlockRow> blocks, std::vector<FrontierRow> frontiers,
+KvForest::KvForest(const std::vector<BlockRow>& blocks, const std::vector<FrontierRow>& frontiers,
                    const std::function<double(uint64_t)>& tokens_per_second, int64_t now)
     : now_(now) {
-  for (BlockRow& b : blocks) blocks_[b.id].row = b;
+  for (const BlockRow& b : blocks) blocks_[b.id].row = b;
   for (auto& [id, block] : blocks_) {
     if (const auto it = blocks_.find(block.row.parent); it != blocks_.end()) {
       it->second.n_children++;
     }
   }
-  for (FrontierRow& f : frontiers) {
+  for (const FrontierRow& f : frontiers) {
     const size_t i = frontiers_.size();
     if (Block* block = parent_of(f.parent)) {
       block->n_children++;

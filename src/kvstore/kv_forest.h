@@ -32,7 +32,7 @@ inline constexpr int64_t kOrphanGraceSeconds = 15 * 60;
 
 class KvForest {
  public:
-  KvForest(std::vector<BlockRow> blocks, std::vector<FrontierRow> frontiers,
+  KvForest(const std::vector<BlockRow>& blocks, const std::vector<FrontierRow>& frontiers,
            const std::function<double(uint64_t fingerprint)>& tokens_per_second, int64_t now);
 
   // Takes out the blocks that no frontier needs, leaves first: of chains whose last block is older

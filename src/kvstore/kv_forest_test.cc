@@ -24,8 +24,8 @@ FrontierRow frontier(uint64_t n, uint64_t parent, int64_t n_tokens, double heat 
   return f;
 }
 
-KvForest forest(std::vector<BlockRow> blocks, std::vector<FrontierRow> frontiers) {
-  return {std::move(blocks), std::move(frontiers), [](uint64_t) { return 100.0; }, kNow};
+KvForest forest(const std::vector<BlockRow>& blocks, const std::vector<FrontierRow>& frontiers) {
+  return {blocks, frontiers, [](uint64_t) { return 100.0; }, kNow};
 }
 
 std::vector<KvId> in_order(KvForest& f) {

@@ -22,8 +22,8 @@ namespace narwhal {
 struct KvId {
   uint64_t high = 0, low = 0;
 
-  auto operator<=>(const KvId&) const = default;
-  std::string hex() const;  // 32 lower-case digits
+  auto operator<=>(const KvId&) const = default;  // NOLINT(modernize-use-nullptr): finds a 0 in it
+  std::string hex() const;                        // 32 lower-case digits
   static std::optional<KvId> from_hex(std::string_view text);
 };
 

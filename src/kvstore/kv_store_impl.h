@@ -87,7 +87,7 @@ struct KvStore::Impl {
   // of the directory are held.
   Status open_index_locked();
   Status reconcile_locked(KvIndex& index);
-  void adopt_locked(KvIndex& index, std::vector<KvDir::File> files);
+  void adopt_locked(KvIndex& index, const std::vector<KvDir::File>& files);
   void rebuild_index();
   // After a use of the index: logs what failed, and has it made again where it is damaged.
   void check_index(const Status& status, bool damaged = false);  // write_mutex is held

@@ -53,11 +53,11 @@ Status KvStore::Impl::reconcile_locked(KvIndex& index) {
       remove_frontier_locked(id);
     }
   }
-  adopt_locked(index, std::move(strangers));
+  adopt_locked(index, strangers);
   return index.take_fault();
 }
 
-void KvStore::Impl::adopt_locked(KvIndex& index, std::vector<KvDir::File> found) {
+void KvStore::Impl::adopt_locked(KvIndex& index, const std::vector<KvDir::File>& found) {
   std::vector<KvHeader> headers;
   const auto reject = [&](const KvDir::File& file) {
     if (!read_only()) dir.remove_file(file.id, file.is_block);

@@ -335,7 +335,8 @@ TEST(IQ2XXS, EveryFieldDecodes) {
       const int byte = static_cast<int>(kIq2XxsGrid[index[e / 8]] >> 8 * (e % 8) & 255);
       const int minus = e % 8 < 7 ? sign[e / 8] >> e % 8 & 1
                                   : std::popcount(static_cast<unsigned>(sign[e / 8])) & 1;
-      const float scale = f16_to_f32(b.d) * (0.5f + static_cast<float>(ls[e / 32])) * 0.25f;
+      const int group = e / 32;
+      const float scale = f16_to_f32(b.d) * (0.5f + static_cast<float>(ls[group])) * 0.25f;
       ASSERT_EQ(x[e], (minus ? -scale : scale) * static_cast<float>(byte)) << round << " " << e;
     }
   }

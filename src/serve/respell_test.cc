@@ -14,7 +14,7 @@ const text::Tokenizer& tokenizer() {
   static const text::Tokenizer t = [] {
     text::Vocab v = text::vocab_from_merges("a b\nb c\nc a\nab c\n");
     text::add_control_token(v, "<end>");
-    return *text::Tokenizer::create(std::move(v));
+    return *text::Tokenizer::create(v);
   }();
   return t;
 }

@@ -180,7 +180,7 @@ TEST(ChatTemplate, RefusesAVocabularyWithoutItsControls) {
                            "<｜latest_reminder｜>"}) {
     Vocab v = tiny_vocab();
     std::find(v.tokens.begin(), v.tokens.end(), name)[0] = "<｜gone｜>";
-    const auto t = Tokenizer::create(std::move(v));
+    const auto t = Tokenizer::create(v);
     ASSERT_TRUE(t.ok()) << t.status().message();
     const auto c = ChatTemplate::create(*t);
     ASSERT_FALSE(c.ok()) << name;

@@ -54,7 +54,7 @@ class PieceCache {
 
 }  // namespace
 
-Result<Tokenizer> Tokenizer::create(Vocab vocab) {
+Result<Tokenizer> Tokenizer::create(const Vocab& vocab) {
   if (vocab.tokens.empty() || vocab.tokens.size() != vocab.types.size() ||
       vocab.tokens.size() > INT32_MAX)
     return bad_input(fmt::format("vocabulary: {} tokens and {} token types, expected equal counts",

@@ -1,6 +1,6 @@
 // Text to token ids and back, exactly as the model's reference tokenizer (byte-level BPE).
 //
-//   NW_ASSIGN(Tokenizer tokenizer, Tokenizer::create(std::move(vocab)));
+//   NW_ASSIGN(Tokenizer tokenizer, Tokenizer::create(vocab));
 //   tokenizer.encode("Hello world!");            // {19923, 2058, 3}
 //   tokenizer.decode({{19923, 2058, 3}});        // "Hello world!"
 //   tokenizer.id_of("</think>");                 // 128822
@@ -29,7 +29,7 @@ class Tokenizer {
  public:
   // kBadInput naming the token or merge at fault: a byte without a token, a merge of unknown
   // tokens, a token twice, no begin or end of sentence.
-  static Result<Tokenizer> create(Vocab vocab);
+  static Result<Tokenizer> create(const Vocab& vocab);
 
   // Ids of plain text. Linear in time but for the merging of long pieces (n log n).
   std::vector<int32_t> encode(std::string_view text) const;

@@ -18,7 +18,7 @@ const Tokenizer& v4() {
   static const Tokenizer t = [] {
     auto vocab = v4_vocab(NARWHAL_TEST_DATA);
     if (!vocab.ok()) ADD_FAILURE() << vocab.status().message();
-    return *Tokenizer::create(*std::move(vocab));
+    return *Tokenizer::create(*vocab);
   }();
   return t;
 }
@@ -238,7 +238,7 @@ TEST(Tokenizer, LongestAddedTokenWins) {
   add_control_token(v, "<<");
   add_control_token(v, "<<<");
   const int32_t two = static_cast<int32_t>(v.tokens.size()) - 2;
-  const auto t = Tokenizer::create(std::move(v));
+  const auto t = Tokenizer::create(v);
   ASSERT_TRUE(t.ok());
   EXPECT_EQ(t->encode_special("<<<<<"), (std::vector<int32_t>{two + 1, two}));
 }
@@ -247,7 +247,7 @@ TEST(Tokenizer, RefusesBrokenVocabularies) {
   const auto fault = [](const auto& change) {
     Vocab v = tiny_vocab();
     change(v);
-    const auto t = Tokenizer::create(std::move(v));
+    const auto t = Tokenizer::create(v);
     EXPECT_FALSE(t.ok());
     EXPECT_EQ(t.status().code(), Code::kBadInput);
     return t.status().message();

@@ -1,7 +1,7 @@
 // The vocabulary as model files carry it, and the printable byte alphabet it is written in.
 //
 //   NW_ASSIGN(Vocab vocab, vocab_from_tokenizer_json(text));
-//   NW_ASSIGN(Tokenizer tokenizer, Tokenizer::create(std::move(vocab)));
+//   NW_ASSIGN(Tokenizer tokenizer, Tokenizer::create(vocab));
 #pragma once
 
 #include <cstdint>

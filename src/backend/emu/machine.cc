@@ -86,7 +86,7 @@ NW_UNSEEN void Machine::run_thread(Thread& t) {
   order_after(&start_order_);
   const auto i = static_cast<unsigned>(t.index);
   const kernels::Group g{
-      static_cast<unsigned>(group_), i, static_cast<unsigned>(n_threads_), i % 32, i / 32, this};
+      {static_cast<unsigned>(group_), i, static_cast<unsigned>(n_threads_), i % 32, i / 32}, this};
   body_(kernel_, g, shared_);
   order_before(&end_order_);  // not the start's: groups of a launch have no order
   state_[t.index] = kDone;

@@ -203,7 +203,8 @@ TEST_P(Levels, RowsDecodeAsTheCodecDoes) {
 
 TEST_P(Levels, SwigluIsAccurateAndClamps) {
   std::vector<float> g, u;
-  for (float v = -120; v < 120; v += 0.37f) {
+  for (int i = 0; i < 650; i++) {
+    const float v = 0.37f * static_cast<float>(i) - 120;
     g.push_back(v);
     u.push_back(60 - v);
   }

@@ -184,7 +184,7 @@ struct Portable {
   static void widen(W w, void* out) {
     int16_t v[2][32];
     for (int l = 0; l < 16; l++)
-      for (int i = 0; i < 4; i++) v[i % 2][2 * l + i / 2] = w.v[4 * l + i];
+      for (int i = 0; i < 4; i++) v[i % 2][2 * l + i / 2] = int16_t{w.v[4 * l + i]};
     std::memcpy(out, v, sizeof v);
   }
   // 32 bytes of a table of 16: the low nibbles of 16 bytes, then the high ones.
