@@ -1,14 +1,15 @@
 #!/bin/sh
-# make.sh OUT: the shipped model from nothing, on the GPUs that there are (by the times of the stages, half an hour on one).
-# Stages as in README.md, by tokens, so that the number of GPUs and their speed change nothing but the time.
+# make.sh OUT: the shipped model from nothing, on the GPUs that there are: 1, 2, 4 or 8, which share the rows of a step (by the times of
+# the stages, half an hour on one). Stages as in README.md, by tokens, so that the GPUs' number and speed change nothing but the time.
+# Stages that are done are not run again.
 # With FROM in the environment, the weights of FROM take the place of the first stage.
 set -eu
 out=$1
 here=$(dirname "$0")
 train() { # STAGE FROM TOKENS RATE PHASES
   stage=$1 from=$2
-  [ -f "$out/$stage/config.json" ] && return 0 # done before
-  set -- --budget-tokens "$3" --lr "$4" --phases "$5" --seed "$stage" --pieces 1 --skip-check --out "$out/$stage"
+  [ -f "$out/$stage/eval.json" ] && return 0
+  set -- --budget-tokens "$3" --lr "$4" --phases "$5" --seed "$stage" --pieces 1 --quick 1e9 --skip-check --out "$out/$stage"
   [ -z "$from" ] || set -- "$@" --from "$from"
   python3 "$here/train.py" "$@"
 }

@@ -6,7 +6,8 @@
     python3 tools/minnow/train.py --tiny --steps 30 --out out         a check of the plumbing on a CPU
 
 One process for each GPU (--gpus). A step takes --pieces pieces of --tokens tokens; piece k has its own random stream and goes to GPU
-k modulo their number, so the number of GPUs changes only the time that a step takes.
+k modulo their number, or, where there are fewer pieces than GPUs, row by row to several. So the number of GPUs changes only the time
+that a step takes.
 
 Writes config.json, tokenizer.json, model*.safetensors (BF16), eval.json, log.txt. If anything fails on the way, what has been
 learned so far is still written.
@@ -151,11 +152,14 @@ def worker(index, of, stream, path, phase, phases, tokens, queue):
 
 
 class Feed:
-    """The batches of the pieces that this process computes."""
+    """The batches of the pieces that this process computes, or of its rows of one piece: those from `part` on, `parts` apart."""
 
-    def __init__(self, args, path, pieces):
+    def __init__(self, args, path, rank):
         ctx = mp.get_context("fork")
         self.phase, self.step = ctx.Value("i", 0), 0
+        shared = args.gpus > args.pieces
+        pieces = [rank % args.pieces] if shared else range(rank, args.pieces, args.gpus)
+        self.part, self.parts = (rank // args.pieces, len(range(rank % args.pieces, args.gpus, args.pieces))) if shared else (0, 1)
         self.queues = {k: [ctx.Queue(maxsize=4) for _ in range(args.workers)] for k in pieces}
         self.procs = [ctx.Process(target=worker, args=(i, args.workers, f"{args.seed}/{k}", path, self.phase, args.phases, args.tokens, q), daemon=True)
                       for k, queues in self.queues.items() for i, q in enumerate(queues)]
@@ -165,7 +169,12 @@ class Feed:
     def enter(self, phase):
         self.phase.value, self.step = phase, 0
 
+    def rows(self, n):
+        """How many of a piece's n rows this process takes."""
+        return len(range(self.part, n, self.parts))
+
     def next(self, device):
+        """Of each piece: inputs, targets, weights, and which share of its rows these are."""
         out = []
         for queues in self.queues.values():
             while True:
@@ -173,9 +182,12 @@ class Feed:
                 if p == self.phase.value:
                     break
             assert step == self.step, (step, self.step)
-            ids, w = (torch.from_numpy(x).to(device, non_blocking=True) for x in (ids, w))
+            n = len(ids)
+            if not self.rows(n):
+                continue
+            ids, w = (torch.from_numpy(x[self.part::self.parts]).to(device, non_blocking=True) for x in (ids, w))
             ids = ids.long()
-            out.append((ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), w[:, 1:].float().contiguous()))
+            out.append((ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), w[:, 1:].float().contiguous(), len(ids) / n))
         self.step += 1
         return out
 
@@ -193,9 +205,9 @@ def step(model, batches, micro, total, sim, dtype):
     """Forward and backward over batches in `micro` pieces each, of `total` on all GPUs; values to log and the expert shares of every layer, as one
     vector. Gradients and vector are this process's share of the mean over all batches."""
     record = 0
-    for batch in batches:
+    for *batch, share in batches:
         pieces = [t.chunk(micro) for t in batch]
-        part = 1 / (len(pieces[0]) * total)
+        part = share / (len(pieces[0]) * total)
         for i, t, w in zip(*pieces):
             ce, index, said, right, draft, drafted, counts = model.loss(i, t, w, sim, dtype)
             ((ce + 0.1 * index + draft) * part).backward()
@@ -260,10 +272,10 @@ def plain_copy(model, c, device, rounded):
     return own.eval()
 
 
-def warm_up_blocks(model, rank, world, kind, args, dtype, device):
+def warm_up_blocks(model, rank, world, kind, rows, dtype, device):
     """Compile this rank's share of the kinds of blocks for one kind of rows; what the others compiled is then in the cache on disk."""
     c, seen, turn = model.c, set(), 0
-    ids = torch.randint(0, c.vocab, (max(1, args.tokens // kind.length), kind.length), device=device)
+    ids = torch.randint(0, c.vocab, (rows, kind.length), device=device)
     blocks = [(b, r, True) for b, r in zip(model.model.layers, c.ratios)] + [(b, 0, False) for b in model.mtp]
     blocks.sort(key=lambda b: b[1] != 4)  # the largest first
     for block, ratio, aux in blocks:
@@ -352,7 +364,7 @@ def run(rank, args, cells, port, procs=()):
     dtype = torch.float32 if args.f32 or device == "cpu" else torch.bfloat16
     tok_path = os.path.join(args.out, "tokenizer.json")
     tok = tokenizer.Tokenizer.load(tok_path)
-    feed = Feed(args, tok_path, range(rank, args.pieces, args.gpus))
+    feed = Feed(args, tok_path, rank)
     pace = Pace(cells, rank)
     if procs:
         guard(procs, pace, log)
@@ -466,16 +478,17 @@ def train(rank, args, pace, model, opt, feed, dtype, device, log, tok, run_state
                 quiet(f"warm-up took too long: length {kind.length} runs uncompiled")
                 eager[kind] = True
             t1 = time.time()
+            rows = max(1, feed.rows(max(1, args.tokens // kind.length)))
             if world > 1 and not eager[kind] and not args.eager:
                 use_compiled(model, True)
                 model.rope(kind.length, device)
-                warm_up_blocks(model, rank, world, kind, args, dtype, device)
+                warm_up_blocks(model, rank, world, kind, rows, dtype, device)
                 opt.zero()
                 dist.all_reduce(late)
                 torch.cuda.synchronize()
                 quiet(f"own share of the blocks compiled in {time.time() - t1:.1f} s, all by now")
-            ids = torch.randint(0, c.vocab, (max(1, args.tokens // kind.length), kind.length), device=device)
-            once([(ids, ids, torch.ones_like(ids, dtype=torch.float32))], kind)
+            ids = torch.randint(0, c.vocab, (rows, kind.length), device=device)
+            once([(ids, ids, torch.ones_like(ids, dtype=torch.float32), 1.0)], kind)
             opt.zero()
             torch.cuda.synchronize()
             log(f"length {kind.length} ready in {time.time() - t1:.1f} s, memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
