@@ -26,7 +26,7 @@ std::string entry(const std::string& name, int32_t n_calls, const std::vector<fl
   return out;
 }
 
-std::string file_of(std::vector<std::string> entries, const std::string& trailer = "") {
+std::string file_of(const std::vector<std::string>& entries, const std::string& trailer = "") {
   std::string out;
   put(out, static_cast<int32_t>(entries.size()));
   for (const auto& e : entries) out += e;

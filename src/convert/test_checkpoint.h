@@ -222,7 +222,7 @@ inline void write_text(const std::string& path, std::string_view text) {
 
 inline std::string TestCheckpoint::write(const std::string& folder_name,
                                          std::string_view config) const {
-  const std::string folder = fresh_folder(folder_name);
+  std::string folder = fresh_folder(folder_name);
   std::vector<safetensors::Tensor> views;
   for (const TestTensor& t : tensors_)
     views.push_back({t.name, t.type, t.shape, t.bytes.data(), t.bytes.size()});

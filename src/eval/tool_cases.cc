@@ -125,7 +125,7 @@ struct Task {
   std::string result, answer;
 };
 
-std::string one_of(Dice& d, std::vector<std::string> forms) { return d.pick(forms); }
+std::string one_of(Dice& d, const std::vector<std::string>& forms) { return d.pick(forms); }
 
 Task list_task(Dice& d) {
   const std::string folder(d.pick(kDirs));

@@ -94,7 +94,9 @@ std::string random_code(Dice& dice) {
 
 Fact make_fact(Dice& d, FactKind kind) {
   using fmt::format;
-  const auto either = [&d](std::string a, std::string b) { return d.chance(0.5) ? a : b; };
+  const auto either = [&d](const std::string& a, const std::string& b) {
+    return d.chance(0.5) ? a : b;
+  };
   const std::string n = person(d);
   switch (kind) {
     case FactKind::kFavourite: {

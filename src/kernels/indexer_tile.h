@@ -34,7 +34,8 @@ struct IndexTile {
   k_value int kSharers = kSimds / kQueries;     // simds of a query
   k_value int kSimdKeys = kKeys / kSharers;     // of a block
   k_value int kStep = kSimdKeys < 16 ? 8 : 16;  // keys multiplied at a time
-  k_value int kStaged = kQueries == 1 ? kHeadTiles : 1;  // tiles of heads on their way to registers
+  // Tiles of heads on their way to registers.
+  k_value int kStaged = kQueries == 1 ? kHeadTiles : 1;  // NOLINT(bugprone-branch-clone)
   k_value int kBatch = 8;
   struct Shared {
     uint16_t keys[2 * kKeys * kStride];  // two blocks; heads at first
