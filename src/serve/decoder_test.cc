@@ -35,7 +35,7 @@ constexpr std::string_view kBash =
     R"({"name": "bash", "parameters": {"type": "object", "properties": {"command": {"type":
       "string"}}}})";
 
-TurnJob job_for(std::vector<std::string_view> tools, bool thinking = false) {
+TurnJob job_for(const std::vector<std::string_view>& tools, bool thinking = false) {
   TurnJob job;
   job.tokens = {5, thinking ? controls().think.id : controls().end_think.id};
   job.max_tokens = 3000;

@@ -11,7 +11,7 @@ Headers LiveTurns::stream_headers() const {
   return h;
 }
 
-void LiveTurns::add(Scheduler& scheduler, std::shared_ptr<Exchange> exchange,
+void LiveTurns::add(Scheduler& scheduler, const std::shared_ptr<Exchange>& exchange,
                     std::shared_ptr<Turn> turn, std::unique_ptr<ReplyForm> form) {
   if (exchange->gone()) return;
   const Turn* key = turn.get();

@@ -22,8 +22,8 @@ class LiveTurns {
       : keep_alive_(keep_alive_s), headers_(std::move(headers)) {}
 
   // Answers 429 when the queue is full.
-  void add(Scheduler& scheduler, std::shared_ptr<Exchange> exchange, std::shared_ptr<Turn> turn,
-           std::unique_ptr<ReplyForm> form);
+  void add(Scheduler& scheduler, const std::shared_ptr<Exchange>& exchange,
+           std::shared_ptr<Turn> turn, std::unique_ptr<ReplyForm> form);
   // These turns have events.
   void update(const std::vector<std::shared_ptr<Turn>>& turns);
 

@@ -17,7 +17,7 @@
 namespace narwhal::serve {
 namespace {
 
-std::string run_stops(std::vector<std::string> stops, std::string_view text,
+std::string run_stops(const std::vector<std::string>& stops, std::string_view text,
                       std::string* match = nullptr) {
   std::string first;
   for (const size_t piece : {size_t{1}, size_t{3}, text.size()}) {

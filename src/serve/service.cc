@@ -204,7 +204,7 @@ class LoadedService : public Service {
     reply(x, metrics_.text(store ? &*store : nullptr), "text/plain; version=0.0.4; charset=utf-8");
   }
 
-  void answer_later(ExchangePtr x, Route route) {
+  void answer_later(const ExchangePtr& x, Route route) {
     workers_->run([this, x, route] {
       if (x->gone()) return;
       const Status status = work(x, route);

@@ -75,7 +75,7 @@ class TurnParserTest : public testing::Test {
   }
 
   Read read(std::string_view text, bool thinking = false, bool cut = false) {
-    const Read one = read_ids(ids_of(text, true), thinking, cut);
+    Read one = read_ids(ids_of(text, true), thinking, cut);
     const Read other = read_ids(ids_of(text, false), thinking, cut);
     EXPECT_EQ(one, other) << text;
     return one;

@@ -235,7 +235,8 @@ TEST_P(Tiles, Attention) {
                         {{RowFormat::Kind::kAttention, 512, 448}, 64},
                         {{RowFormat::Kind::kAttention, 208, 192}, 67},
                         {{RowFormat::Kind::kF32, 96, 0}, 19}};
-  for (const auto& [f, heads] : cases) {
+  for (const auto& [format, heads] : cases) {
+    const RowFormat f = format;  // lambdas of clang 14 cannot take a part of a pair
     const int capacity = window + 16;
     std::vector<int32_t> token(n), position(n), slot(n), first_row(n);
     for (int r = 0; r < n; r++) {

@@ -26,8 +26,8 @@ class ResponsesForm : public ReplyForm {
     shows_reasoning_ = summary == "auto" || summary == "concise" || summary == "detailed";
     for (const Json& name : body["include"].items)
       with_key_ = with_key_ || name.text == "reasoning.encrypted_content";
-    const auto echo = [&](const char* name, Json fallback) {
-      echoed_.set(name, body[name].is_null() ? std::move(fallback) : body[name]);
+    const auto echo = [&](const char* name, const Json& fallback) {
+      echoed_.set(name, body[name].is_null() ? fallback : body[name]);
     };
     echo("model", Json::of(context.model));
     echo("instructions", {});

@@ -132,7 +132,7 @@ class Server : public HttpServer {
   }
 
   // Out of descriptors, say: another attempt after a while.
-  void again(Error error, std::function<void()> accept) {
+  void again(Error error, const std::function<void()>& accept) {
     if (!error) return accept();
     const auto timer = std::make_shared<asio::steady_timer>(hub_.io, kTick);
     timer->async_wait([timer, accept](Error) { accept(); });
