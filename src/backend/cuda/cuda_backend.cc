@@ -18,7 +18,7 @@ constexpr size_t kReserved = size_t{256} << 20;
 class CudaBackend : public Backend, public gpu::HostMemory {
  public:
   explicit CudaBackend(bool exact) : ops_(stream_, exact), adopted_(*this, *this, stream_) {}
-  ~CudaBackend() override { release(scratch_, scratch_bytes_); }
+  ~CudaBackend() override { CudaBackend::release(scratch_, scratch_bytes_); }
 
   Status open() {
     if (const cudaError_t e = cudaGetDeviceProperties(&device_, 0); e != cudaSuccess)
