@@ -112,7 +112,7 @@ TEST(KvForest, AClockThatJumpedBackMakesNothingYoung) {
 TEST(KvForest, ManyEntriesAreRankedQuickly) {
   std::vector<FrontierRow> rows;
   for (uint64_t i = 0; i < 100000; i++) rows.push_back(frontier(i, kRoot + i, 1000 + i % 977));
-  KvForest f = forest({}, std::move(rows));
+  KvForest f = forest({}, rows);
   int64_t last = 0;
   for (int i = 0; i < 50000; i++) {
     const auto k = f.take_cheapest();

@@ -91,7 +91,7 @@ class LoadedService : public Service {
   Status listen() {
     NW_ASSIGN(server_,
               HttpServer::open(
-                  options_.http, [this](ExchangePtr x) { handle(std::move(x)); },
+                  options_.http, [this](const ExchangePtr& x) { handle(x); },
                   [](std::string_view path, int status, std::string_view message) {
                     return HttpReply{status, error_body(path, {status, std::string(message)})};
                   }));
@@ -136,7 +136,7 @@ class LoadedService : public Service {
         {error.status, error_body(x->request().path, error), "application/json", std::move(h)});
   }
 
-  void handle(ExchangePtr x) {
+  void handle(const ExchangePtr& x) {
     const HttpRequest& request = x->request();
     const Match match = find_route(request.method, request.path);
     std::string why;
@@ -146,7 +146,7 @@ class LoadedService : public Service {
       return refuse(x, {status, why, "", status == 401 ? "invalid_api_key" : ""});
     if (preflight) return x->reply({204, "", "", headers_});
     if (stopping_) return refuse(x, {503, "the server is shutting down"});
-    if (!answer_now(x, match)) answer_later(std::move(x), match.route);
+    if (!answer_now(x, match)) answer_later(x, match.route);
   }
 
   // What needs no work. False when the request needs some.
