@@ -157,9 +157,9 @@ class Feed:
     def __init__(self, args, path, rank):
         ctx = mp.get_context("fork")
         self.phase, self.step = ctx.Value("i", 0), 0
-        shared = args.gpus > args.pieces
-        pieces = [rank % args.pieces] if shared else range(rank, args.pieces, args.gpus)
-        self.part, self.parts = (rank // args.pieces, len(range(rank % args.pieces, args.gpus, args.pieces))) if shared else (0, 1)
+        first = rank % args.pieces
+        pieces = range(first, args.pieces, args.gpus)
+        self.part, self.parts = rank // args.pieces, len(range(first, args.gpus, args.pieces))
         self.queues = {k: [ctx.Queue(maxsize=4) for _ in range(args.workers)] for k in pieces}
         self.procs = [ctx.Process(target=worker, args=(i, args.workers, f"{args.seed}/{k}", path, self.phase, args.phases, args.tokens, q), daemon=True)
                       for k, queues in self.queues.items() for i, q in enumerate(queues)]

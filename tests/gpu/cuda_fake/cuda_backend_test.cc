@@ -11,8 +11,6 @@
 
 #include "fake_cuda.h"
 #include "narwhal/engine.h"
-#include "ops/ref/ref_ops.h"
-#include "quant/quant.h"
 #include "stand_in.h"
 
 namespace narwhal {
@@ -59,20 +57,10 @@ TEST_F(CudaBackend, LaunchesRunInOrderWithoutBeingWaitedFor) {
   float *const a = send({1, 2, 3}), *const b = send({1, 10, 100});
   const int waits = counts().n_waits;
   const int n = 1000;
-  for (int i = 0; i < n; i++) {
-    backend_->ops().add(3, b, a);
-    backend_->ops().swiglu(1, 0, b, b + 1);  // b[1] shrinks: the order shows in a[1]
-  }
+  chain(backend_->ops(), n, a, b);
   EXPECT_EQ(counts().n_waits, waits);
   EXPECT_EQ(counts().n_launches, 2 * n);
-  std::vector<float> want{1, 2, 3}, factor{1, 10, 100};
-  RefOps ref;
-  for (int i = 0; i < n; i++) {
-    ref.add(3, factor.data(), want.data());
-    ref.swiglu(1, 0, &factor[0], &factor[1]);
-  }
-  const auto got = fetch(a, 3);
-  for (int i = 0; i < 3; i++) EXPECT_NEAR(got[i], want[i], 1e-5 * std::fabs(want[i])) << i;
+  expect_chained(n, a);
 }
 
 // Steps of one key: as they are, recorded, replayed; with what memory holds then.
@@ -203,16 +191,8 @@ TEST_F(CudaBackend, ThePlanCountsTheDevicesMemory) {
 }
 
 TEST_F(CudaBackend, FaultsOfTheDeviceEndTheProcessAtTheNextWait) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_DEATH(
-      {
-        open();
-        float* const a = send({1});
-        settings().failing_launch = 1;
-        for (int i = 0; i < 40; i++) backend_->ops().add(1, a, a);
-        fetch(a, 1);
-      },
-      "the GPU failed \\(.*\\): an illegal memory access was encountered");
+  expect_end_at_the_next_wait([] { settings().failing_launch = 1; },
+                              "the GPU failed \\(.*\\): an illegal memory access was encountered");
 }
 
 }  // namespace

@@ -79,7 +79,7 @@ struct World {
   FakeStream null;  // the default stream
   std::vector<FakeStream*> streams{&null};
   std::map<std::byte*, size_t> device, pinned, registered;
-  std::unique_ptr<narwhal::emu::Machine> machine = std::make_unique<narwhal::emu::Machine>();
+  narwhal::emu::Machine machine;
   std::mt19937 rng{1};
   cudaError_t fault = cudaSuccess;
   int64_t n_enqueued = 0;
@@ -177,13 +177,15 @@ std::byte* map_pages(size_t n_bytes) {
   return p == MAP_FAILED ? nullptr : static_cast<std::byte*>(p);
 }
 
-cudaError_t unmap_pages(std::map<std::byte*, size_t>& pieces, void* memory) {
+// Gives how many bytes they were.
+size_t unmap_pages(std::map<std::byte*, size_t>& pieces, void* memory) {
   const auto piece = pieces.find(static_cast<std::byte*>(memory));
   NW_CHECK(piece != pieces.end(), "{} was not allocated", memory);
-  munmap(piece->first, piece->second);
+  const size_t n_bytes = piece->second;
+  munmap(memory, n_bytes);
   pieces.erase(piece);
   counts().n_objects--;
-  return cudaSuccess;
+  return n_bytes;
 }
 
 }  // namespace
@@ -263,8 +265,8 @@ cudaError_t cudaFree(void* memory) {
   NW_ENTER();
   if (!memory) return cudaSuccess;
   wait_for_all();  // as CUDA does
-  counts().device_bytes -= static_cast<int64_t>(world().device[static_cast<std::byte*>(memory)]);
-  return unmap_pages(world().device, memory);
+  counts().device_bytes -= static_cast<int64_t>(unmap_pages(world().device, memory));
+  return cudaSuccess;
 }
 cudaError_t cudaMemset(void* memory, int value, size_t n_bytes) {
   NW_ENTER();
@@ -292,7 +294,8 @@ cudaError_t cudaHostAlloc(void** memory, size_t n_bytes, unsigned) {
 cudaError_t cudaFreeHost(void* memory) {
   NW_ENTER();
   wait_for_all();
-  return unmap_pages(world().pinned, memory);
+  unmap_pages(world().pinned, memory);
+  return cudaSuccess;
 }
 cudaError_t cudaHostRegister(void* memory, size_t n_bytes, unsigned) {
   NW_ENTER();
@@ -392,8 +395,8 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 n_groups, dim3 n_threads
       world().fault = cudaErrorIllegalAddress;
       return;
     }
-    world().machine->launch(kernel.body, copy.data(), kernel.shared_bytes, n_groups.x,
-                            static_cast<int>(n_threads.x));
+    world().machine.launch(kernel.body, copy.data(), kernel.shared_bytes, n_groups.x,
+                           static_cast<int>(n_threads.x));
   };
   enqueue(stream, {launch, {}, {}, 0, Step::kLaunch});
   return cudaSuccess;

@@ -82,23 +82,12 @@ TEST_F(MetalBackend, FaultsOfTheLibraryAreTold) {
 
 TEST_F(MetalBackend, LaunchesRunInOrderWithoutBeingWaitedFor) {
   open();
-  float* const a = send({1, 2, 3});
-  float* const b = send({1, 10, 100});
+  float *const a = send({1, 2, 3}), *const b = send({1, 10, 100});
   const int64_t buffers = counts().n_command_buffers, dispatches = counts().n_dispatches;
   const int n = 5000;
-  for (int i = 0; i < n; i++) {
-    backend_->ops().add(3, b, a);
-    backend_->ops().swiglu(1, 0, b, b + 1);  // b[1] shrinks: the order shows in a[1]
-  }
+  chain(backend_->ops(), n, a, b);
   EXPECT_LE(counts().n_commits_before_wait, 17);
-  std::vector<float> want{1, 2, 3}, factor{1, 10, 100};
-  RefOps ref;
-  for (int i = 0; i < n; i++) {
-    ref.add(3, factor.data(), want.data());
-    ref.swiglu(1, 0, &factor[0], &factor[1]);
-  }
-  const auto got = fetch(a, 3);
-  for (int i = 0; i < 3; i++) EXPECT_NEAR(got[i], want[i], 1e-5 * std::fabs(want[i])) << i;
+  expect_chained(n, a);
   EXPECT_EQ(counts().n_dispatches - dispatches, 2 * n);
   EXPECT_EQ(counts().n_command_buffers - buffers, 1 + (2 * n - 32 + 127) / 128);
 }
@@ -249,16 +238,8 @@ TEST_F(MetalBackend, ThePlanCountsEveryBuffer) {
 }
 
 TEST_F(MetalBackend, FaultsOfTheDeviceEndTheProcessAtTheNextWait) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_DEATH(
-      {
-        open();
-        float* const a = send({1});
-        settings().failing_buffer = 1;
-        for (int i = 0; i < 40; i++) backend_->ops().add(1, a, a);
-        fetch(a, 1);
-      },
-      "the GPU failed: Caused GPU Address Fault Error");
+  expect_end_at_the_next_wait([] { settings().failing_buffer = 1; },
+                              "the GPU failed: Caused GPU Address Fault Error");
 }
 
 }  // namespace
