@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/file.h"
+#include "base/parse_index.h"
 #include "engine/embedded_model.h"
 
 namespace narwhal::cli {
@@ -109,17 +110,12 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text, int64_t n_vocab) {
   for (size_t at = 0; (at = text.find_first_not_of(kBetween, at)) != text.npos;) {
     const size_t end = std::min(text.find_first_of(kBetween, at), text.size());
     const std::string_view word = text.substr(at, end - at);
-    int64_t id = 0;
-    bool good = word.size() < 11;
-    for (char c : word) {
-      good = good && c >= '0' && c <= '9';
-      if (good) id = id * 10 + (c - '0');
-    }
-    if (!good || id >= n_vocab) {
+    const auto id = parse_index(word, n_vocab);
+    if (!id) {
       return bad_input(fmt::format("token id '{}', expected a number from 0 to {}",
                                    word.substr(0, 40), n_vocab - 1));
     }
-    ids.push_back(static_cast<int32_t>(id));
+    ids.push_back(static_cast<int32_t>(*id));
     at = end;
   }
   return ids;

@@ -6,6 +6,8 @@
 #include <charconv>
 #include <string>
 
+#include "base/parse_index.h"
+
 namespace narwhal::grammar {
 namespace {
 
@@ -81,11 +83,9 @@ std::string unescape_pointer(std::string_view step) {
 
 const Json* step_into(const Json& at, const std::string& step) {
   if (at.is_object()) return at.find(step);
-  size_t i = 0;
-  const char* end = step.data() + step.size();
-  if (!at.is_array() || std::from_chars(step.data(), end, i).ptr != end || step.empty())
-    return nullptr;
-  return i < at.items.size() ? &at.items[i] : nullptr;
+  if (!at.is_array()) return nullptr;
+  const auto i = parse_index(step, std::ssize(at.items));
+  return i ? &at.items[static_cast<size_t>(*i)] : nullptr;
 }
 
 }  // namespace

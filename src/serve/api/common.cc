@@ -6,6 +6,8 @@
 #include <limits>
 #include <optional>
 
+#include "base/parse_index.h"
+
 namespace narwhal::serve {
 namespace {
 
@@ -13,20 +15,14 @@ constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
 
 void read_logit_bias(Fields& in, const ApiContext& context, TurnRequest& request) {
   for (const auto& [name, value] : in.object("logit_bias").members) {
-    int64_t id = 0;
-    bool good = !name.empty() && name.size() < 10;
-    for (char c : name) {
-      good = good && c >= '0' && c <= '9';
-      id = id * 10 + (c - '0');
-    }
-    if (!good || id >= context.n_vocab)
-      return in.fault("logit_bias", fmt::format("{} is no token id", json_quote(name)));
+    const auto id = parse_index(name, context.n_vocab);
+    if (!id) return in.fault("logit_bias", fmt::format("{} is no token id", json_quote(name)));
     const double bias = value.as_double(1e9);
     if (!value.is_number() || bias < -100 || bias > 100)
       return in.fault(
           "logit_bias",
           fmt::format("found {} for {}, expected a number from -100 to 100", value.dump(), name));
-    request.sampling.logit_bias.emplace_back(static_cast<int32_t>(id), static_cast<float>(bias));
+    request.sampling.logit_bias.emplace_back(static_cast<int32_t>(*id), static_cast<float>(bias));
   }
 }
 
