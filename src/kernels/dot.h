@@ -1,41 +1,19 @@
 // y = W x for few rows with integer products: weights whose codes fit signed bytes, inputs rounded
-// to 16 bits per 32 columns (quant: largest magnitude / 32767, nearest even), as two planes of
-// bytes. A product is then two dot products of bytes a word of codes, exact until the scales come
-// in; rounding the inputs moves an output by about 2e-5 of its size.
+// to 16 bits per 32 columns (quant: largest magnitude / 32639, nearest even), as two planes of
+// signed bytes, 256 high + low. Products of bytes are summed exactly until the scales come in;
+// rounding the inputs moves an output by about 2e-5 of its size.
 //
-// A group brings its inputs into shared memory; a simd takes R outputs, its lanes take units of the
-// weight rows, a batch of which is always on its way: the first while inputs are rounded, and that
-// of the next tile while one is summed. A lane adds its units in order and the lanes are summed as
-// a tree, whatever R and the number of rows, so a row gets the same bits alone and in a batch.
+// A group brings its inputs into shared memory and takes tiles of weight rows, which its simds
+// share as a team (dot_team.h). Lanes take units of the rows, a batch of which is always on its
+// way: the first while inputs are rounded, and that of the next tile while one is summed. A lane
+// adds its units in order and lanes are summed as a tree, whatever the number of rows, so a row
+// gets the same bits alone and in a batch.
 #pragma once
 
-#include "kernels/experts.h"
+#include "kernels/dot_team.h"
 
 namespace narwhal {
 namespace kernels {
-
-k_value int kDotThreads = 256, kDotSimds = 8;
-k_value int kDotMaxUsed = 32;  // experts of a token
-
-// N rows of inputs, kColumns of them at a time: a multiple of every codec's 32 units.
-template <class C, int N>
-struct DotShared {
-  k_value int kColumns = N == 1 ? 8192 : 2048, kHasSums = C::kHasMinus, kTwist = C::kTwist;
-  uint32_t high[N * kColumns / 4], low[N * kColumns / 4];
-  float scale[N * kColumns / 32];
-  float sum[C::kHasMinus ? N * kColumns / 16 : 1];
-  typename C::Table table;
-  int32_t experts[kDotMaxUsed];
-};
-
-// Where a run of 16 columns lies in its plane. Lanes read runs that are 16 to 64 columns apart;
-// those of 128 columns are exchanged so that eight neighbouring lanes meet all banks. Columns that
-// are a multiple of 512 apart, as those of a lane are, lie as far apart.
-template <class S>
-k_fn int dot_place(int column) {
-  const int run = column / 16;
-  return (run ^ (run / 8 & 3) << S::kTwist) * 16;
-}
 
 // Rounds run item of the inputs, 16 columns of a row of `items` runs; a block of 32 lies on two
 // neighbouring lanes.
@@ -46,17 +24,18 @@ k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int item
   k_unroll for (int i = 0; i < 16; i++) bits = max_uint(bits, v[i / 4].v[i % 4] & 0x7fffffffu);
   bits = max_uint(bits, g.simd_shuffle(bits, g.lane ^ 1u));
   const float top = k_float(bits);
-  const float inverse = top > 0 ? 32767.0f / top : 0.0f, scale = top / 32767.0f;
+  // The largest that is 256 high + low in signed bytes is 127 * 257.
+  const float inverse = top > 0 ? 32639.0f / top : 0.0f, scale = top / 32639.0f;
   Word4 high, low;
-  uint32_t sum = 0;
+  uint32_t sum = 0u - 16u * 128u;
   k_unroll for (int i = 0; i < 4; i++) {
-    uint32_t q[4];
+    uint32_t q[4];  // + 128: the upper byte is that of the nearest multiple of 256
     k_unroll for (int j = 0; j < 4; j++) {
-      q[j] = uint32_t(k_round(k_float(v[i].v[j]) * inverse));
+      q[j] = uint32_t(k_round(k_float(v[i].v[j]) * inverse)) + 128u;
       sum += q[j];
     }
     const uint32_t a = k_permute(q[0], q[1], 0x5140u), b = k_permute(q[2], q[3], 0x5140u);
-    low.v[i] = k_permute(a, b, 0x5410u);
+    low.v[i] = k_permute(a, b, 0x5410u) ^ 0x80808080u;
     high.v[i] = k_permute(a, b, 0x7632u);
   }
   if (item >= N * items) return;
@@ -75,6 +54,7 @@ template <int N, class S>
 k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const float* x,
                      int64_t x_stride, int n, int begin, int count) {
   g.barrier();
+  if (int(g.index) < S::kZeros) sh->zeros[g.index] = 0;
   const int items = count / 16;  // of a row
   const int kBatch = 2;          // runs of a thread on their way at once
   for (int first = int(g.index); first - int(g.lane) < N * items; first += kBatch * kDotThreads) {
@@ -95,69 +75,27 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
   g.barrier();
 }
 
-// Where the runs of a lane's first unit lie in shared memory; its other units are multiples of
-// kSimd further.
-template <class C>
-struct DotPlace {
-  int plane[C::kRuns], column[C::kRuns];
-};
-template <class C, class S>
-k_fn void dot_places(k_private const Group& g, k_private DotPlace<C>& at) {
-  k_unroll for (int s = 0; s < C::kRuns; s++) {
-    at.column[s] = C::column(int(g.lane), s);
-    at.plane[s] = dot_place<S>(at.column[s]);
-  }
-}
-
-// acc[r][c] += codes of one unit . x_c, of the unit `before` columns after the lane's first one.
-// `copy` of a codec's table is the lane's.
-template <class C, int R, int N, class S>
-k_fn void dot_unit(k_shared const S* sh, k_shared const typename C::Table* table,
-                   k_private const DotPlace<C>& at, k_private const typename C::Raw (&raw)[R],
-                   int before, unsigned copy, k_private float (&acc)[R][N]) {
-  const int kColumns = S::kColumns;
-  k_unroll for (int s = 0; s < C::kRuns; s++) {
-    Codes codes[R];
-    k_unroll for (int r = 0; r < R; r++) C::codes(raw[r], s, table, copy, codes[r]);
-    k_unroll for (int c = 0; c < N; c++) {
-      const int column = c * kColumns + at.column[s] + before;
-      const int word = (c * kColumns + at.plane[s] + before) / 4;
-      const Word4 high = k_load4(sh->high + word), low = k_load4(sh->low + word);
-      const float scale = sh->scale[column / 32];
-      k_unroll for (int r = 0; r < R; r++) {
-        int a = 0, b = 0;
-        k_unroll for (int i = 0; i < 4; i++) {
-          a = k_dot4(codes[r].q[i], high.v[i], a);
-          b = k_dot4u(codes[r].q[i], low.v[i], b);
-        }
-        acc[r][c] = k_mad(codes[r].scale, float(256 * a + b) * scale, acc[r][c]);
-        if (C::kHasMinus) acc[r][c] = k_mad(-codes[r].minus, sh->sum[column / 16], acc[r][c]);
-      }
-    }
-  }
-}
-
-// Units of each of R rows that a lane asks for at a time: together not more columns than shared
-// memory holds of each of many rows.
-template <class C, int R>
+// Units of each of its rows that a lane asks for at a time: together not more columns than shared
+// memory holds.
+template <class Team, class C, class S>
 struct DotBatch {
-  k_value int kWanted = (Ahead<C, R>::kUnits + 1) / 2;
-  k_value int kMost = DotShared<C, 2>::kColumns / (kSimd * C::kUnit);
-  k_value int kUnits = kWanted < kMost ? kWanted : kMost, kStep = kUnits * kSimd;
+  k_value int kWanted = Team::kWanted ? Team::kWanted : (Ahead<C, Team::kRows>::kUnits + 1) / 2;
+  k_value int kMost = S::kColumns / (Team::kLanes * C::kUnit);
+  k_value int kUnits = kWanted < kMost ? kWanted : kMost;
 };
 
-// Asks for units first + lane, first + 32 + lane .. of rows with `units` of them; beyond, for the
-// last: no branch holds loads back.
-template <class C, int R>
+// Asks for units first + slot, first + kLanes + slot .. of rows with `units` of them; beyond, for
+// the last: no branch holds loads back.
+template <class Team, class C, int R, int kUnits>
 k_fn void dot_load(k_private const Group& g, k_private const Planes (&rows)[R], int first,
-                   int units, k_private typename C::Raw (&batch)[DotBatch<C, R>::kUnits][R]) {
-  const int lane = int(g.lane);
-  if (first + DotBatch<C, R>::kStep <= units) {  // addresses a constant apart
-    k_unroll for (int i = 0; i < DotBatch<C, R>::kUnits; i++) k_unroll for (int r = 0; r < R; r++)
-        C::load(rows[r], first + lane + i * kSimd, batch[i][r]);
+                   int units, k_private typename C::Raw (&batch)[kUnits][R]) {
+  const int slot = Team::slot(g), kLanes = Team::kLanes;
+  if (first + kUnits * kLanes <= units) {  // addresses a constant apart
+    k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++)
+        C::load(rows[r], first + slot + i * kLanes, batch[i][r]);
   } else {
-    k_unroll for (int i = 0; i < DotBatch<C, R>::kUnits; i++) k_unroll for (int r = 0; r < R; r++)
-        C::load(rows[r], min_int(first + lane + i * kSimd, units - 1), batch[i][r]);
+    k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++)
+        C::load(rows[r], min_int(first + slot + i * kLanes, units - 1), batch[i][r]);
   }
 }
 
@@ -170,18 +108,16 @@ k_fn void dot_copy(k_private const T (&from)[kUnits][R], k_private T (&to)[kUnit
 // Rows of n_in columns times N inputs, part of a group: this lane's share is added to acc. `batch`
 // holds the rows' first units and, afterwards, those of `next`, the rows that come after (`more`).
 // x null: the inputs are in shared memory.
-template <class C, int R, int N, class S>
-k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
-                   k_shared const typename C::Table* table,
-                   k_private typename C::Raw (&batch)[DotBatch<C, R>::kUnits][R],
-                   k_private const Planes (&rows)[R], k_private const Planes (&next)[R], bool more,
-                   int n_in, k_device const float* x, int64_t x_stride, int n,
-                   k_private float (&acc)[R][N]) {
-  const int kUnits = DotBatch<C, R>::kUnits, kStep = DotBatch<C, R>::kStep;
-  static_assert(S::kColumns % (DotBatch<C, R>::kStep * C::kUnit) == 0, "batches of whole pieces");
-  const int units = n_in / C::kUnit, lane = int(g.lane);
-  DotPlace<C> at;
-  dot_places<C, S>(g, at);
+template <class Team, class C, int N, class S, class Table, int kUnits, int R>
+k_fn void dot_rows(k_private const Group& g, k_shared S* sh, k_shared const Table* table,
+                   k_private typename C::Raw (&batch)[kUnits][R], k_private const Planes (&rows)[R],
+                   k_private const Planes (&next)[R], bool more, int n_in, k_device const float* x,
+                   int64_t x_stride, int n, k_private float (&acc)[R][N]) {
+  const int kLanes = Team::kLanes, kStep = kUnits * kLanes;
+  static_assert(S::kColumns % (kUnits * Team::kLanes * C::kUnit) == 0, "batches of whole pieces");
+  const int units = n_in / C::kUnit, slot = Team::slot(g);
+  DotPlace<Team, C> at;
+  find_place<S>(g, at);
   int begin = 0;  // first column in shared memory
   for (int u = 0; u < units; u += kStep) {
     if (x && u * C::kUnit % S::kColumns == 0) {
@@ -191,29 +127,29 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh,
     typename C::Raw coming[kUnits][R];
     dot_copy(batch, coming);
     if (u + kStep < units)
-      dot_load<C, R>(g, rows, u + kStep, units, coming);
+      dot_load<Team, C>(g, rows, u + kStep, units, coming);
     else if (more)
-      dot_load<C, R>(g, next, 0, units, coming);
-    k_unroll for (int i = 0; i < kUnits; i++) if (u + lane + i * kSimd < units) dot_unit<C, R, N>(
-        sh, table, at, batch[i], (u + i * kSimd) * C::kUnit - begin, g.lane % kTableCopies, acc);
+      dot_load<Team, C>(g, next, 0, units, coming);
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units)
+        dot_unit(g, sh, table, at, batch[i], (u + i * kLanes) * C::kUnit - begin, acc);
     dot_copy(coming, batch);
   }
 }
 
 // As MatVec, with a stretch of tiles in a group: inputs are rounded once for all that see the same
 // ones.
-template <class C, int N, int R>
+template <class Team, class C, int N>
 struct DotVec {
   k_value int kThreads = kDotThreads, kResident = 2, kRows = N,
-              kOutputs = kDotSimds * R;  // of a tile
-  typedef DotShared<C, N> Shared;
+              kOutputs = Team::kOutputs;  // of a tile
+  k_value int R = Team::kRows;
+  typedef DotShared<Team, C, N> Shared;
   ProductList list;
   int n_groups, n;
   int add;
   k_device const float* x;
   unsigned n_stretches;
 
-  // Where a simd's rows of a tile belong.
   struct Tile {
     int first, count, n_out;  // outputs; those of the part of the matrix; of the matrix
     int n_in, part, c0;       // c0: first of the rows of x
@@ -234,9 +170,10 @@ struct DotVec {
       across = (per_part + kOutputs - 1) / kOutputs;
       t.part = tile / across;
     }
-    const int o = (tile - t.part * across) * kOutputs + int(g.simd) * R;
+    const int o = (tile - t.part * across) * kOutputs;
     k_unroll for (int r = 0; r < R; r++) {
-      const Planes row = planes_of<C>(w, t.part * per_part + min_int(o + r, per_part - 1));
+      const Planes row =
+          planes_of<C>(w, t.part * per_part + min_int(o + Team::row(g, r), per_part - 1));
       rows[r] = row;
     }
     t.first = t.part * per_part + o;
@@ -247,12 +184,15 @@ struct DotVec {
     t.y = list.output(one);
   }
 
-  k_call void store(k_private const Group& g, k_private const Tile& t,
-                    k_private const float (&acc)[R][N]) k_const {
-    k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
-      const float sum = g.simd_sum(acc[r][c]);
-      if (c >= n - t.c0 || r >= t.count || g.lane != 0) continue;
-      k_device float* out = t.y + int64_t(t.c0 + c) * t.n_out + t.first + r;
+  k_call void store(k_private const Group& g, k_shared Shared* sh, int turn,
+                    k_private const Tile& t, k_private float (&acc)[R][N]) k_const {
+    dot_sum(Team(), g, sh, turn, acc);
+    if (!Team::owns_rows(g)) return;
+    k_unroll for (int r = 0; r < Team::kOwnRows; r++) k_unroll for (int c = 0; c < N; c++) {
+      const int row = Team::own_row(g, r);
+      if (c >= n - t.c0 || row >= t.count) continue;
+      const float sum = dot_total(Team(), g, sh, turn, acc, r, c);
+      k_device float* out = t.y + int64_t(t.c0 + c) * t.n_out + t.first + row;
       *out = add ? *out + sum : sum;
     }
   }
@@ -265,8 +205,8 @@ struct DotVec {
     Tile t, coming;
     Planes rows[R], next[R];
     find(g, begin, t, rows);
-    typename C::Raw batch[DotBatch<C, R>::kUnits][R];
-    dot_load<C, R>(g, rows, 0, t.n_in / C::kUnit, batch);
+    typename C::Raw batch[DotBatch<Team, C, Shared>::kUnits][R];
+    dot_load<Team, C>(g, rows, 0, t.n_in / C::kUnit, batch);
     load_table(g, &sh->table);
     int held_part = -1, held_c0 = -1;
     for (int at = begin; at < end; at++) {
@@ -275,10 +215,10 @@ struct DotVec {
       const int64_t stride = int64_t(t.n_in) * n_groups;
       float acc[R][N];
       k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) acc[r][c] = 0;
-      dot_rows<C, R, N>(g, sh, &sh->table, batch, rows, next, at + 1 < end, t.n_in,
-                        held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in, stride,
-                        min_int(N, n - t.c0), acc);
-      store(g, t, acc);
+      dot_rows<Team, C, N>(g, sh, &sh->table, batch, rows, next, at + 1 < end, t.n_in,
+                           held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in, stride,
+                           min_int(N, n - t.c0), acc);
+      store(g, sh, at, t, acc);
       held_part = t.part;
       held_c0 = t.c0;
       t = coming;

@@ -1,4 +1,5 @@
-// The 256 grid vectors of IQ2_XXS (quant/iq2_xxs.h), two words each, for kernels.
+// The 256 grid vectors of IQ2_XXS (quant/iq2_xxs.h), two words each, and what kernels make of them
+// in shared memory.
 #pragma once
 
 #include "kernels/portable.h"
@@ -74,6 +75,57 @@ k_table uint32_t kGridWords[512] = {
     0x08080808u, 0x2b2b082bu, 0x08192b08u, 0x2b2b1908u, 0x19190808u, 0x2b2b2b08u, 0x08081908u, 0x2b2b2b19u,
 };
 // clang-format on
+
+// Selectors of k_permute for eight weights of IQ2_XXS, by a byte: a nibble chooses one of three
+// levels (the index of the grid's vector) or, with bit 2, its negative (seven bits of signs: the
+// eighth makes their number even; the byte's last bit says nothing). Of every entry there are
+// copies side by side; a lane takes copy lane % kCopies: lanes that use different ones rarely want
+// the same bank, with 32 of them never.
+template <int kCopies>
+struct GridTable {
+  // A lookup by a whole byte saves its mask and takes the room.
+  k_value int kSigns = kCopies == 32 ? 256 : 128;
+  uint32_t levels[256][kCopies], signs[kSigns][kCopies];
+};
+k_value int kTableCopies = kLargeShared ? 8 : 1;
+
+// The selector of byte i of the indices and the signs, from a lane's copy.
+template <int kCopies>
+k_fn uint32_t grid_selector(k_shared const GridTable<kCopies>* table, uint32_t indices,
+                            uint32_t signs, int i, unsigned copy) {
+  copy %= unsigned(kCopies);
+  if (kCopies == 32)
+    return k_lookup(&table->levels[0][copy], indices, i) |
+           k_lookup(&table->signs[0][copy], signs, i);
+  return table->levels[indices >> 8 * i & 255u][copy] | table->signs[signs >> 8 * i & 127u][copy];
+}
+
+// Brings a table into shared memory; ends with a barrier. A lane makes one entry of 32, whose
+// copies the simd then writes together.
+template <int kCopies>
+k_fn void load_table(k_private const Group& g, k_shared GridTable<kCopies>* table) {
+  for (int first = int(g.simd) * kSimd; first < 256; first += int(g.n_simds()) * kSimd) {
+    const int mine = first + int(g.lane);
+    uint32_t levels = 0, negative = 0;
+    for (int word = 0; word < 2; word++) {
+      const uint32_t codes = kGridWords[2 * mine + word] >> 4 & 0x03030303u;  // 08, 19, 2b: 0, 1, 2
+      const uint32_t pairs = (codes | codes >> 4) & 0x00ff00ffu;
+      levels |= ((pairs | pairs >> 8) & 0xffffu) << 16 * word;
+    }
+    uint32_t parity = uint32_t(mine & 127) ^ uint32_t(mine & 127) >> 4;
+    parity ^= parity >> 2;
+    parity ^= parity >> 1;
+    const uint32_t signs = uint32_t(mine & 127) | (parity & 1u) << 7;
+    for (int bit = 0; bit < 8; bit++) negative |= (signs >> bit & 1u) << (4 * bit + 2);
+    for (int i = int(g.lane); i < kSimd * kCopies; i += kSimd) {
+      const unsigned from = unsigned(i / kCopies);
+      const uint32_t a = g.simd_shuffle(levels, from), b = g.simd_shuffle(negative, from);
+      table->levels[first + int(from)][i % kCopies] = a;
+      if (first < GridTable<kCopies>::kSigns) table->signs[first + int(from)][i % kCopies] = b;
+    }
+  }
+  g.barrier();
+}
 
 }  // namespace kernels
 }  // namespace narwhal

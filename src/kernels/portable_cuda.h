@@ -41,6 +41,8 @@ constexpr int resident() {
     return 0;
 }
 
+k_value int kGridCopies = 32;  // of the entries of a GridTable for products of few rows
+
 k_fn float k_f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 k_fn uint16_t k_f32_to_f16(float x) { return __half_as_ushort(__float2half_rn(x)); }
 
@@ -60,14 +62,18 @@ k_fn uint32_t k_permute(uint32_t low, uint32_t high, uint32_t selector) {
   asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(low), "r"(high), "r"(selector));
   return out;
 }
-// sum + a . b over four bytes; of b unsigned ones in k_dot4u.
+// sum + a . b over four signed bytes.
 k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
   return __dp4a(static_cast<int>(a), static_cast<int>(b), sum);
 }
-k_fn int k_dot4u(uint32_t a, uint32_t b, int sum) {
-  int out;
-  asm("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(sum));
-  return out;
+
+// base[32 * byte i of w]: a dot product with one byte makes the address.
+k_fn uint32_t k_lookup(const uint32_t* base, uint32_t w, int i) {
+  uint32_t address;
+  asm("dp4a.u32.u32 %0, %1, %2, %3;"
+      : "=r"(address)
+      : "r"(w), "r"(0x80u << 8 * i), "r"(static_cast<uint32_t>(__cvta_generic_to_shared(base))));
+  return *static_cast<const uint32_t*>(__cvta_shared_to_generic(address));
 }
 
 k_fn float k_reciprocal(float x) {
@@ -189,7 +195,17 @@ struct Group : Lanes {
         : "+f"(c.r[0]), "+f"(c.r[1]), "+f"(c.r[2]), "+f"(c.r[3])
         : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
   }
+  // c += 16 x 32 signed bytes times 32 x 8.
+  __device__ void mma_bytes(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) const {
+    asm volatile(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
 };
 
 }  // namespace kernels
 }  // namespace narwhal
+
+#include "kernels/portable_byte_tiles.h"

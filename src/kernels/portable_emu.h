@@ -45,6 +45,7 @@ Copies& copies(Machine& m);
 namespace kernels {
 
 k_value bool kLargeShared = true;  // 48 KiB of shared memory for a group, else 32
+k_value int kGridCopies = 32;      // of the entries of a GridTable for products of few rows
 // Rows of a matrix tile (tile.h), where there are many rows and where few.
 k_value int kTileTokens = 128, kFewTileTokens = 64;
 
@@ -216,7 +217,20 @@ struct Group : Lanes {
       }
     }
   }
+  // c += 16 x 32 signed bytes times 32 x 8.
+  void mma_bytes(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) const {
+    const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+    const uint32_t* all = emu::exchange_many(*machine, mine, 6);
+    for (unsigned i = 0; i < 4; i++) {
+      const unsigned row = lane / 4 + i / 2 * 8, column = 2 * (lane % 4) + i % 2;
+      for (unsigned k = 0; k < 8; k++)  // four columns of a
+        c[i] = k_dot4(all[(row % 8 * 4 + k % 4) * 6 + row / 8 + k / 4 * 2],
+                      all[(column * 4 + k % 4) * 6 + 4 + k / 4], c[i]);
+    }
+  }
 };
 
 }  // namespace kernels
 }  // namespace narwhal
+
+#include "kernels/portable_byte_tiles.h"

@@ -33,6 +33,8 @@
 namespace narwhal {
 namespace kernels {
 
+k_value int kGridCopies = 8;  // of the entries of a GridTable for products of few rows
+
 k_fn float k_f16_to_f32(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 k_fn uint16_t k_f32_to_f16(float x) { return __half_as_ushort(__float2half(x)); }
 k_fn void k_unpack_s8(uint32_t w, float* out) {
@@ -123,3 +125,5 @@ struct Group : Lanes {
 
 }  // namespace kernels
 }  // namespace narwhal
+
+#include "kernels/portable_lanes.h"

@@ -42,6 +42,7 @@ namespace narwhal {
 namespace kernels {
 
 k_value bool kLargeShared = false;  // 48 KiB of shared memory for a group, else 32
+k_value int kGridCopies = 1;        // of the entries of a GridTable for products of few rows
 // Rows of a matrix tile (tile.h), where there are many rows and where few: threadgroup memory ends
 // at 32 KiB.
 k_value int kTileTokens = 64, kFewTileTokens = 32;
@@ -253,3 +254,5 @@ struct Group {
 
 }  // namespace kernels
 }  // namespace narwhal
+
+#include "kernels/portable_lanes.h"

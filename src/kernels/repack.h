@@ -6,6 +6,30 @@
 namespace narwhal {
 namespace kernels {
 
+// What becomes of the 16 bytes of a plane that a lane writes.
+k_value int kAsStored = 0;
+k_value int kSignBytes = 1;   // of IQ2_XXS: groups' fields of seven signs in bytes
+k_value int kUnitScales = 2;  // of Q2_K: the scales of a block by unit
+
+// The second word of a group: four fields of seven bits and a scale of four, into bytes of both.
+k_fn uint32_t sign_bytes(uint32_t w) {
+  uint32_t out = 0;
+  k_unroll for (int i = 0; i < 4; i++) out |= (w >> 7 * i & 127u) << 8 * i | (w >> (28 + i) & 1u)
+                                                                                 << (8 * i + 7);
+  return out;
+}
+
+k_fn void change_plane(int change, k_private Word4& w) {
+  if (change == kSignBytes) {
+    w.v[1] = sign_bytes(w.v[1]);
+    w.v[3] = sign_bytes(w.v[3]);
+  } else if (change == kUnitScales) {  // run s of unit 2a + h is sub-block 8a + h + 2s
+    const Word4 by_block = w;
+    k_unroll for (int u = 0; u < 4; u++) w.v[u] =
+        k_permute(by_block.v[u / 2 * 2], by_block.v[u / 2 * 2 + 1], u % 2 == 0 ? 0x6420u : 0x7531u);
+  }
+}
+
 // Blocks [first, first + n) of a stack of matrices: byte j of block b of a matrix goes to plane p
 // at b * width + j - begin of that plane. A simd brings `run` neighbouring blocks into shared
 // memory as they lie, 16 bytes a lane, and writes their part of each plane 16 bytes a lane, from
@@ -24,6 +48,7 @@ struct Repack {
   int64_t first, n, first_run, matrix_blocks, matrix_bytes;  // first_run: the one that has `first`
   int run, block_bytes, n_planes;
   int begin[kMaxPlanes], shift[kMaxPlanes];  // of a plane's bytes within a block; log2 of the width
+  int change[kMaxPlanes];                    // of planes of 16 bytes and more
 
   // Where byte i of plane p lies in a run of blocks.
   k_call int place(int i, int p) k_const {
@@ -45,6 +70,7 @@ struct Repack {
       for (int i = int(g.lane) * 16; i < n_bytes; i += kSimd * 16) {
         Word4 w;
         for (int j = 0; j < 4; j++) w.v[j] = word(part, at + place(i, p) + 4 * j);
+        change_plane(change[p], w);
         k_store4(to + i, w);
       }
       return;

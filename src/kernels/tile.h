@@ -106,7 +106,7 @@ k_fn void store_weights(k_private const Group& g, k_shared uint16_t* to,
                         k_shared const typename C::Table* table, int k0,
                         k_private const typename HalfRun<C>::Raw& raw) {
   uint32_t words[8];
-  HalfRun<C>::halves(raw, k0 + weight_column(g), table, g.lane % kTableCopies, words);
+  HalfRun<C>::halves(raw, k0 + weight_column(g), table, g.lane, words);
   to += weight_output(g) * kTileStride + weight_column(g);
   const Word4 low = {{words[0], words[1], words[2], words[3]}};
   const Word4 high = {{words[4], words[5], words[6], words[7]}};

@@ -1,9 +1,9 @@
 // Weights as matrix tiles take them: 16 columns of a row at a time, as half pairs.
 //
 // HalfRun<Codec> reads a run's bytes into registers (load) and turns them into eight words of
-// halves (halves; with a copy of the codec's table, below kTableCopies), the nearest half of the
-// exact weight. A weight beyond +-65504 becomes infinite. The first column of a run is a multiple
-// of 16.
+// halves (halves; with the codec's table and the lane, which says whose copy), the nearest half of
+// the exact weight. A weight beyond +-65504 becomes infinite. The first column of a run is a
+// multiple of 16.
 //
 // Integers become halves without conversions: a byte b under the bits of 1024 reads 1024 + b.
 #pragma once
@@ -98,7 +98,8 @@ struct HalfRun<CodecQ2_K> {
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
     load_words(w.a + column / 128 * 32 + column % 32, raw.q);
-    raw.s = w.b[column / 16];
+    const int place = column / 128 * 8 + column / 16 % 2 * 4 + column % 128 / 32;
+    raw.s = w.b[place];
     raw.d = load_u32(w.c + column / 256 * 4);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
@@ -132,16 +133,12 @@ struct HalfRun<CodecIQ2_XXS> {
                                  k_private uint32_t* out) {
     const bool second = column % 64 >= 32;
     const int sub = column / 16 % 2 * 2;
-    const uint32_t indices = (second ? raw.q[2] : raw.q[0]) >> 8 * sub;
-    const uint32_t signs_and_scale = second ? raw.q[3] : raw.q[1];
-    const uint32_t signs = signs_and_scale >> 7 * sub;
-    const uint32_t odd = (signs_and_scale >> 28) * 0x20002u + 0x64016401u;  // 1024 + 2 s + 1
-    const uint32_t scale = k_half2_fma(odd, 0x30003000u, 0xd800d800u);      // (2 s + 1) / 8
+    const uint32_t indices = second ? raw.q[2] : raw.q[0], signs = second ? raw.q[3] : raw.q[1];
+    const uint32_t odd = CodecIQ2_XXS::nibble(signs) * 0x20002u + 0x64016401u;  // 1024 + 2 s + 1
+    const uint32_t scale = k_half2_fma(odd, 0x30003000u, 0xd800d800u);          // (2 s + 1) / 8
     const uint32_t offset = k_half2_mul(scale, kMinus1152), d = raw.d * 0x10001u;
     k_unroll for (int t = 0; t < 2; t++) {
-      const uint32_t selector =
-          table->levels[(indices >> 8 * t & 255u) * CodecIQ2_XXS::kCopies + copy] |
-          table->signs[(signs >> 7 * t & 127u) * CodecIQ2_XXS::kCopies + copy];
+      const uint32_t selector = grid_selector(table, indices, signs, sub + t, copy);
       halves_of_bytes(k_permute(0x00ab9988u, 0x00556778u, selector), out + 4 * t);
       halves_of_bytes(k_permute(0x00ab9988u, 0x00556778u, selector >> 16), out + 4 * t + 2);
     }

@@ -10,11 +10,18 @@
 //   IQ2_XXS   qs [blocks][64] | d [blocks]                        2 groups        4 runs of 16
 //   MXFP4     qs [blocks][16] | e [blocks]                        1 block         2 runs of 16
 //
+// The s of Q2_K are those of unit 0, of unit 1 .., by run. The second word of a group of IQ2_XXS
+// has the seven sign bits of eight weights in each byte and above them a bit of the scale.
+//
 // A codec reads a unit of a row (planes_of) into registers (load), then gives run s of it as small
 // integers or plain values q with x = scale * q - minus (run), and the first column of that run
-// (column). Where kScaled, the integers also come as packed bytes (codes), for products of
-// integers; kTwist spreads the runs of neighbouring units over the banks of shared memory
-// (kernels/dot.h). The `Odd` codecs read value by value and take any width.
+// (column). The `Odd` codecs read value by value and take any width.
+//
+// Where kScaled, for products of integers (kernels/dot.h): kRuns / kSums runs in a row share a
+// scale, and x of those of sum j is scale(j) * factor(j) * q - least_scale * least[j], with q as
+// packed signed bytes (words) and an integer factor, so small that factor * q * 2^15 summed over
+// the runs fits 32 bits. kTwist spreads the runs of neighbouring units over the banks of shared
+// memory.
 #pragma once
 
 #include "kernels/codes.h"
@@ -46,16 +53,6 @@ struct Run {
   float q[16];
   float scale, minus;
 };
-
-// The same run where a codec has small integers for it: four signed bytes a word, in column order.
-struct Codes {
-  uint32_t q[4];
-  float scale, minus;
-};
-
-// Copies of a table's entries (CodecIQ2_XXS) where shared memory has room; a lane takes copy
-// lane % kTableCopies.
-k_value int kTableCopies = kLargeShared ? 8 : 1;
 
 struct NoTable {
   int unused;
@@ -90,15 +87,32 @@ struct CodecF32 {
   }
 };
 
+// A run of small integers.
 template <class C>
 k_fn void run_of(k_private const typename C::Raw& raw, int s, k_shared const typename C::Table* t,
                  k_private Run& out) {
-  Codes codes;
-  C::codes(raw, s, t, 0, codes);
-  for (int i = 0; i < 4; i++) k_unpack_s8(codes.q[i], out.q + 4 * i);
-  out.scale = codes.scale;
-  out.minus = codes.minus;
+  const int j = s / (C::kRuns / C::kSums);
+  uint32_t words[4];
+  C::words(raw, s, t, 0, words);
+  for (int i = 0; i < 4; i++) k_unpack_s8(words[i], out.q + 4 * i);
+  out.scale = C::scale(raw, j) * float(C::factor(raw, j));
+  out.minus = 0;
+  if (C::kHasMinus) {
+    float least[C::kSums];
+    C::least(raw, least);
+    out.minus = C::least_scale(raw) * least[j];
+  }
 }
+
+// What codecs without minima have for them.
+struct NoMinima {
+  template <class Raw, int kSums>
+  static k_fn_member void least(k_private const Raw&, k_private float (&)[kSums]) {}
+  template <class Raw>
+  static k_fn_member float least_scale(k_private const Raw&) {
+    return 0;
+  }
+};
 
 template <bool kBf16>
 struct CodecHalf {
@@ -151,11 +165,11 @@ typedef CodecOdd<0> CodecF32Odd;
 typedef CodecOdd<1> CodecF16Odd;
 typedef CodecOdd<2> CodecBF16Odd;
 
-struct CodecQ8_0 {
-  k_value int kUnit = 16, kRuns = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
+struct CodecQ8_0 : NoMinima {
+  k_value int kUnit = 16, kRuns = 1, kSums = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 32, kPlane0 = 32, kPlane1 = 2,
               kPlane2 = 0;  // columns; bytes of a block in each
-  typedef NoTable Table;
+  typedef NoTable Table, DotTable;
   struct Raw {
     uint32_t q[4];
     uint32_t d;
@@ -165,11 +179,13 @@ struct CodecQ8_0 {
     raw.d = load_u16(w.b + (u & ~1));
   }
   static k_fn_member int column(int u, int) { return u * 16; }
-  static k_fn_member void codes(k_private const Raw& raw, int, k_shared const Table*, unsigned,
-                                k_private Codes& out) {
-    for (int i = 0; i < 4; i++) out.q[i] = raw.q[i];
-    out.scale = k_f16_to_f32(uint16_t(raw.d));
-    out.minus = 0;
+  static k_fn_member void words(k_private const Raw& raw, int, k_shared const Table*, unsigned,
+                                k_private uint32_t (&out)[4]) {
+    for (int i = 0; i < 4; i++) out[i] = raw.q[i];
+  }
+  static k_fn_member int factor(k_private const Raw&, int) { return 1; }
+  static k_fn_member float scale(k_private const Raw& raw, int) {
+    return k_f16_to_f32(uint16_t(raw.d));
   }
   static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
                               k_private Run& out) {
@@ -178,10 +194,10 @@ struct CodecQ8_0 {
 };
 
 struct CodecQ4_K {
-  k_value int kUnit = 32, kRuns = 2, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
+  k_value int kUnit = 32, kRuns = 2, kSums = 2, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kPlane0 = 128, kPlane1 = 16,
               kPlane2 = 0;  // columns; bytes of a block in each
-  typedef NoTable Table;
+  typedef NoTable Table, DotTable;
   struct Raw {
     uint32_t q[4], head[4];
     int pair;  // sub-blocks 2 * pair and 2 * pair + 1
@@ -195,17 +211,28 @@ struct CodecQ4_K {
   static k_fn_member int column(int u, int s) {
     return u / 8 * 256 + u % 8 / 2 * 64 + s * 32 + u % 2 * 16;
   }
-  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
-                                k_private Codes& out) {
-    for (int i = 0; i < 4; i++) out.q[i] = raw.q[i] >> 4 * s & 0x0f0f0f0fu;
-    const int j = 2 * raw.pair + s;
-    const int shift = 8 * (j % 4);
-    // Words of s: low scales, low minima, and the low nibbles of the upper four of both.
-    const uint32_t a = raw.head[1] >> shift, b = raw.head[2] >> shift, c = raw.head[3] >> shift;
-    const uint32_t scale = j < 4 ? a & 63u : (c & 15u) | (a >> 6 & 3u) << 4;
-    const uint32_t minimum = j < 4 ? b & 63u : (c >> 4 & 15u) | (b >> 6 & 3u) << 4;
-    out.scale = k_f16_to_f32(uint16_t(raw.head[0])) * float(scale);
-    out.minus = k_f16_to_f32(uint16_t(raw.head[0] >> 16)) * float(minimum);
+  static k_fn_member void words(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
+                                k_private uint32_t (&out)[4]) {
+    for (int i = 0; i < 4; i++) out[i] = raw.q[i] >> 4 * s & 0x0f0f0f0fu;
+  }
+  // Words of s: low scales, low minima, and the low nibbles of the upper four of both.
+  static k_fn_member int factor(k_private const Raw& raw, int s) {
+    const int j = 2 * raw.pair + s, shift = 8 * (j % 4);
+    const uint32_t low = raw.head[1] >> shift, rest = raw.head[3] >> shift;
+    return int(j < 4 ? low & 63u : (rest & 15u) | (low >> 6 & 3u) << 4);
+  }
+  static k_fn_member float scale(k_private const Raw& raw, int) {
+    return k_f16_to_f32(uint16_t(raw.head[0]));
+  }
+  static k_fn_member void least(k_private const Raw& raw, k_private float (&out)[kSums]) {
+    for (int s = 0; s < kSums; s++) {
+      const int j = 2 * raw.pair + s, shift = 8 * (j % 4);
+      const uint32_t low = raw.head[2] >> shift, rest = raw.head[3] >> shift;
+      out[s] = float(int(j < 4 ? low & 63u : (rest >> 4 & 15u) | (low >> 6 & 3u) << 4));
+    }
+  }
+  static k_fn_member float least_scale(k_private const Raw& raw) {
+    return k_f16_to_f32(uint16_t(raw.head[0] >> 16));
   }
   static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
                               k_private Run& out) {
@@ -214,35 +241,41 @@ struct CodecQ4_K {
 };
 
 struct CodecQ2_K {
-  k_value int kUnit = 64, kRuns = 4, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
+  k_value int kUnit = 64, kRuns = 4, kSums = 4, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 16,
               kPlane2 = 4;  // columns; bytes of a block in each
-  typedef NoTable Table;
+  typedef NoTable Table, DotTable;
   struct Raw {
-    uint32_t q[4], s[4];
+    uint32_t q[4];
+    uint32_t s;  // a byte for every run
     uint32_t d;
-    int first;  // sub-block of run 0; run k is 2k further
   };
   // Unit 2a + h of a block: bytes 16h.. of its half a.
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
     load_words(w.a + u * 16, raw.q);
-    load_words(w.b + u / 4 * 16, raw.s);
+    raw.s = load_u32(w.b + u * 4);
     raw.d = load_u32(w.c + u / 4 * 4);
-    raw.first = u % 4 / 2 * 8 + u % 2;
   }
   static k_fn_member int column(int u, int s) {
     return u / 4 * 256 + u % 4 / 2 * 128 + s * 32 + u % 2 * 16;
   }
-  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
-                                k_private Codes& out) {
-    for (int i = 0; i < 4; i++) out.q[i] = raw.q[i] >> 2 * s & 0x03030303u;
-    const int t = raw.first + 2 * s;
-    // Sub-blocks 0..7 lie in the first two words, whichever half of the block this is.
-    const uint32_t word =
-        raw.first < 8 ? (s < 2 ? raw.s[0] : raw.s[1]) : (s < 2 ? raw.s[2] : raw.s[3]);
-    const uint32_t both = word >> 8 * (t % 4);
-    out.scale = k_f16_to_f32(uint16_t(raw.d)) * float(both & 15u);
-    out.minus = k_f16_to_f32(uint16_t(raw.d >> 16)) * float(both >> 4 & 15u);
+  // Odd runs stay where they are, as four times their codes.
+  static k_fn_member void words(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
+                                k_private uint32_t (&out)[4]) {
+    const uint32_t mask = s % 2 == 0 ? 0x03030303u : 0x0c0c0c0cu;
+    for (int i = 0; i < 4; i++) out[i] = (s < 2 ? raw.q[i] : raw.q[i] >> 4) & mask;
+  }
+  static k_fn_member int factor(k_private const Raw& raw, int s) {
+    return int(k_permute(raw.s & 0x0f0f0f0fu, 0, 0x4440u | uint32_t(s)));
+  }
+  static k_fn_member float scale(k_private const Raw& raw, int s) {
+    return k_f16_to_f32(uint16_t(raw.d)) * (s % 2 == 0 ? 1.0f : 0.25f);
+  }
+  static k_fn_member void least(k_private const Raw& raw, k_private float (&out)[kSums]) {
+    k_unpack_s8(raw.s >> 4 & 0x0f0f0f0fu, out);
+  }
+  static k_fn_member float least_scale(k_private const Raw& raw) {
+    return k_f16_to_f32(uint16_t(raw.d >> 16));
   }
   static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
                               k_private Run& out) {
@@ -250,21 +283,15 @@ struct CodecQ2_K {
   }
 };
 
-struct CodecIQ2_XXS {
-  k_value int kUnit = 64, kRuns = 4, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
+struct CodecIQ2_XXS : NoMinima {
+  k_value int kUnit = 64, kRuns = 4, kSums = 2, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 2,
               kPlane2 = 0;  // columns; bytes of a block in each
-  // Selectors of k_permute: a nibble chooses one of the levels 8, 25, 43 or, with bit 2, its
-  // negative. An index gives the levels of eight weights, seven bits their signs: the eighth sign
-  // makes their number even. Of every entry there are copies side by side: lanes that use different
-  // ones rarely want the same bank.
-  k_value int kCopies = kTableCopies;  // 8 or 1
-  struct Table {
-    uint32_t levels[256 * kCopies], signs[128 * kCopies];
-  };
-  k_value uint32_t kLevels = 0x002b1908u, kNegatives = 0x00d5e7f8u;
+  typedef GridTable<kTableCopies> Table;
+  typedef GridTable<kGridCopies> DotTable;
+  k_value uint32_t kLevels = 0x002b1908u, kNegatives = 0x00d5e7f8u;  // 8, 25, 43
   struct Raw {
-    uint32_t q[4];
+    uint32_t q[4];  // indices, signs, indices, signs
     uint32_t d;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
@@ -272,29 +299,27 @@ struct CodecIQ2_XXS {
     raw.d = load_u16(w.b + u / 4 * 2);
   }
   static k_fn_member int column(int u, int s) { return u * 64 + s * 16; }
-  // A copy of the entry whose number stands from bit `first` on: the bytes before it are two
-  // operations.
-  static k_fn_member uint32_t entry(k_shared const uint32_t* entries, uint32_t bits, int first,
-                                    uint32_t mask, unsigned copy) {
-    const int kShift = kCopies == 8 ? 5 : 2;
-    const uint32_t number = first < kShift ? bits << (kShift - first) : bits >> (first - kShift);
-    return *reinterpret_cast<k_shared const uint32_t*>(
-        reinterpret_cast<k_shared const uint8_t*>(entries) +
-        ((number & mask << kShift) | 4u * copy));
-  }
-  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table* table,
-                                unsigned copy, k_private Codes& out) {
-    const uint32_t indices = s < 2 ? raw.q[0] : raw.q[2];
-    const uint32_t signs_and_scale = s < 2 ? raw.q[1] : raw.q[3];
+  template <int kCopies>
+  static k_fn_member void words(k_private const Raw& raw, int s,
+                                k_shared const GridTable<kCopies>* table, unsigned copy,
+                                k_private uint32_t (&out)[4]) {
     for (int t = 0; t < 2; t++) {
-      const int sub = s % 2 * 2 + t;
-      const uint32_t selector = entry(table->levels, indices, 8 * sub, 255u, copy) |
-                                entry(table->signs, signs_and_scale, 7 * sub, 127u, copy);
-      out.q[2 * t] = k_permute(kLevels, kNegatives, selector & 0xffffu);
-      out.q[2 * t + 1] = k_permute(kLevels, kNegatives, selector >> 16);
+      const uint32_t selector = grid_selector(table, s < 2 ? raw.q[0] : raw.q[2],
+                                              s < 2 ? raw.q[1] : raw.q[3], s % 2 * 2 + t, copy);
+      out[2 * t] = k_permute(kLevels, kNegatives, selector);
+      out[2 * t + 1] = k_permute(kLevels, kNegatives, selector >> 16);
     }
-    out.scale = k_f16_to_f32(uint16_t(raw.d)) * (0.5f + float(signs_and_scale >> 28)) * 0.25f;
-    out.minus = 0;
+  }
+  // The last bits of four bytes side by side.
+  static k_fn_member uint32_t nibble(uint32_t signs) {
+    return (signs & 0x80808080u) * 0x00204081u >> 28;
+  }
+  // A weight is level * (2 nibble + 1) / 8 * d.
+  static k_fn_member int factor(k_private const Raw& raw, int j) {
+    return int(nibble(j == 0 ? raw.q[1] : raw.q[3]) * 2u + 1u);
+  }
+  static k_fn_member float scale(k_private const Raw& raw, int) {
+    return k_f16_to_f32(uint16_t(raw.d)) * 0.125f;
   }
   static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
                               k_private Run& out) {
@@ -302,11 +327,11 @@ struct CodecIQ2_XXS {
   }
 };
 
-struct CodecMXFP4 {
-  k_value int kUnit = 32, kRuns = 2, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
+struct CodecMXFP4 : NoMinima {
+  k_value int kUnit = 32, kRuns = 2, kSums = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 32, kPlane0 = 16, kPlane1 = 1,
               kPlane2 = 0;  // columns; bytes of a block in each
-  typedef NoTable Table;
+  typedef NoTable Table, DotTable;
   struct Raw {
     uint32_t q[4];
     uint32_t e;
@@ -317,18 +342,20 @@ struct CodecMXFP4 {
   }
   static k_fn_member int column(int u, int s) { return u * 32 + s * 16; }
   // Twice the value of E2M1 is an integer: 0, 1, 2, 3, 4, 6, 8, 12.
-  static k_fn_member void codes(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
-                                k_private Codes& out) {
+  static k_fn_member void words(k_private const Raw& raw, int s, k_shared const Table*, unsigned,
+                                k_private uint32_t (&out)[4]) {
     for (int i = 0; i < 4; i++) {
       const uint32_t bytes = raw.q[i] >> 4 * s & 0x0f0f0f0fu;
       const uint32_t pairs = (bytes | bytes >> 4) & 0x00ff00ffu;
       const uint32_t selector = (pairs | pairs >> 8) & 0x7777u;
       const uint32_t minus = (bytes >> 3 & 0x01010101u) * 255u;
-      out.q[i] = (k_permute(0x03020100u, 0x0c080604u, selector) & ~minus) |
-                 (k_permute(0xfdfeff00u, 0xf4f8fafcu, selector) & minus);
+      out[i] = (k_permute(0x03020100u, 0x0c080604u, selector) & ~minus) |
+               (k_permute(0xfdfeff00u, 0xf4f8fafcu, selector) & minus);
     }
-    out.scale = 0.5f * e8m0_to_f32(raw.e);
-    out.minus = 0;
+  }
+  static k_fn_member int factor(k_private const Raw&, int) { return 1; }
+  static k_fn_member float scale(k_private const Raw& raw, int) {
+    return 0.5f * e8m0_to_f32(raw.e);
   }
   static k_fn_member void run(k_private const Raw& raw, int s, k_shared const Table* table,
                               k_private Run& out) {
@@ -336,30 +363,8 @@ struct CodecMXFP4 {
   }
 };
 
-// Brings a codec's table into shared memory; ends with a barrier where there is one.
+// As grid.h's, for codecs without a table.
 k_fn void load_table(k_private const Group&, k_shared NoTable*) {}
-k_fn void load_table(k_private const Group& g, k_shared CodecIQ2_XXS::Table* table) {
-  for (int i = int(g.index); i < 256; i += int(g.size)) {
-    uint32_t selector = 0;
-    for (int word = 0; word < 2; word++) {
-      const uint32_t codes = kGridWords[2 * i + word] >> 4 & 0x03030303u;  // 08, 19, 2b: 0, 1, 2
-      const uint32_t pairs = (codes | codes >> 4) & 0x00ff00ffu;
-      selector |= ((pairs | pairs >> 8) & 0xffffu) << 16 * word;
-    }
-    for (int c = 0; c < CodecIQ2_XXS::kCopies; c++)
-      table->levels[i * CodecIQ2_XXS::kCopies + c] = selector;
-  }
-  for (int i = int(g.index); i < 128; i += int(g.size)) {
-    uint32_t parity = uint32_t(i) ^ uint32_t(i) >> 4, selector = 0;
-    parity ^= parity >> 2;
-    parity ^= parity >> 1;
-    const uint32_t signs = uint32_t(i) | (parity & 1u) << 7;
-    for (int bit = 0; bit < 8; bit++) selector |= (signs >> bit & 1u) << (4 * bit + 2);
-    for (int c = 0; c < CodecIQ2_XXS::kCopies; c++)
-      table->signs[i * CodecIQ2_XXS::kCopies + c] = selector;
-  }
-  g.barrier();
-}
 
 }  // namespace kernels
 }  // namespace narwhal

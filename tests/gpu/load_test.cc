@@ -1,4 +1,4 @@
-// Weights on the device are the file's, byte by byte, in planes (kernels/weights.h).
+// Weights on the device are the file's in planes (kernels/weights.h).
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -31,14 +31,38 @@ std::vector<Plane> planes_of(DType type) {
   }
 }
 
+// Byte by byte, the scales of Q2_K by unit and run: run s of unit 2a + h is columns 128 a + 32 s +
+// 16 h of the block.
+void scales_by_unit(std::byte* block) {
+  std::byte out[16];
+  for (int a = 0; a < 2; a++)
+    for (int h = 0; h < 2; h++)
+      for (int s = 0; s < 4; s++)
+        out[(2 * a + h) * 4 + s] = block[(128 * a + 32 * s + 16 * h) / 16];
+  std::memcpy(block, out, 16);
+}
+// The signs of IQ2_XXS and a bit of the scale in every byte of a group's second word.
+void signs_in_bytes(std::byte* block) {
+  for (int group = 0; group < 8; group++) {
+    uint32_t packed;
+    std::memcpy(&packed, block + 8 * group + 4, 4);
+    for (int i = 0; i < 4; i++)
+      block[8 * group + 4 + i] =
+          static_cast<std::byte>((packed >> 7 * i) % 128 + (packed >> (28 + i)) % 2 * 128);
+  }
+}
+
 std::vector<std::byte> planes(const Weight& w) {
   const int block_bytes = dtype_info(w.type).block_bytes;
   const int64_t n_blocks = w.matrix_bytes() / block_bytes;
   std::vector<std::byte> out(w.matrix_bytes());
   std::byte* to = out.data();
   for (const Plane& p : planes_of(w.type))
-    for (int64_t b = 0; b < n_blocks; b++, to += p.width)
+    for (int64_t b = 0; b < n_blocks; b++, to += p.width) {
       std::memcpy(to, w.data + b * block_bytes + p.begin, p.width);
+      if (w.type == DType::kQ2_K && p.width == 16) scales_by_unit(to);
+      if (w.type == DType::kIQ2_XXS && p.width == 64) signs_in_bytes(to);
+    }
   return out;
 }
 

@@ -54,6 +54,16 @@ constexpr bool kDots = C::kScaled != 0;
 
 bool fits_dot(const Weight& w) { return w.n_in % 32 == 0; }
 
+// In bands those weights that take more work to unpack than to multiply.
+template <class C>
+constexpr bool kInBands = std::is_same_v<C, CodecQ2_K> || std::is_same_v<C, CodecIQ2_XXS>;
+template <class C, int N, int R>
+using Dot = DotVec<std::conditional_t<kInBands<C>, Band<4>, Apart<R>>, C, N>;
+template <class C, class Shared8>
+using Hidden = DotHidden<std::conditional_t<kInBands<C>, Band<4>, Apart<4>>, C, Shared8>;
+template <class C, class Shared8>
+using Down = DotDown<std::conditional_t<kInBands<C>, Band<8>, Apart<2>>, C, Shared8>;
+
 // Outputs of a simd, so that every multiprocessor of a large GPU still has several simds.
 int outputs_per_simd(int64_t n_out) { return n_out >= 16384 ? 4 : n_out >= 4096 ? 2 : 1; }
 
@@ -186,9 +196,9 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
   };
   switch (outputs_per_simd(outputs_of(std::span(q8).first(n_q8)))) {
     case 1:
-      return launch(Side<DotVec<CodecQ8_0, 1, 1>, MatVec<CodecF16, 1>>{});
+      return launch(Side<DotVec<Apart<1>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>{});
     case 4:
-      return launch(Side<DotVec<CodecQ8_0, 1, 4>, MatVec<CodecF16, 1>>{});
+      return launch(Side<DotVec<Apart<4>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>{});
     default:
       return false;
   }
@@ -220,14 +230,14 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     };
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(first)) {
-        if (n > 1) return launch(DotVec<C, 4, 2>{});
+        if (n > 1) return launch(Dot<C, 4, 2>{});
         switch (outputs_per_simd(outputs_of(all))) {
           case 1:
-            return launch(DotVec<C, 1, 1>{});
+            return launch(Dot<C, 1, 1>{});
           case 2:
-            return launch(DotVec<C, 1, 2>{});
+            return launch(Dot<C, 1, 2>{});
           default:
-            return launch(DotVec<C, 1, 4>{});
+            return launch(Dot<C, 1, 4>{});
         }
       }
     if (n == 1)
@@ -246,7 +256,7 @@ void KernelOps::routed_experts(const ExpertParams& p, int n, int k, const float*
   with_codec(p.w2, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(p.w2)) {
-        const DotDown<C, NoCodec> kernel{matrix_of(p.w2), {}, k, ids, hidden, nullptr, y};
+        const Down<C, NoCodec> kernel{matrix_of(p.w2), {}, k, ids, hidden, nullptr, y};
         return queue_.run(kernel, n * groups(p.w2.n_out, kernel.kOutputs));
       }
     const ExpertDown<C> kernel{matrix_of(p.w2), k, ids, hidden, y};
@@ -261,32 +271,32 @@ void KernelOps::experts(const ExpertParams& routed, const ExpertParams& shared, 
   bool together =
       n <= kFewRows && !exact_ && routed.w1.type == routed.w3.type && routed.limit == shared.limit;
   for (const Weight* w : {&shared.w1, &shared.w3, &shared.w2})
-    together = together && w->type == DType::kQ8_0 && fits_dot(*w);
+    together = together && w->type == DType::kQ8_0 && w->n_in % 64 == 0;  // also in bands
   for (const Weight* w : {&routed.w1, &routed.w2})
     with_codec(*w, [&]<class C>(Use<C>) { together = together && kDots<C> && fits_dot(*w); });
   if (!together) return Ops::experts(routed, shared, n, k, x, ids, weights, scratch, y);
   with_codec(routed.w1, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>) {
-      DotHidden<C, CodecQ8_0> kernel{matrix_of(routed.w1),
-                                     matrix_of(routed.w3),
-                                     matrix_of(shared.w1),
-                                     matrix_of(shared.w3),
-                                     n,
-                                     k,
-                                     0,
-                                     routed.limit,
-                                     x,
-                                     ids,
-                                     weights,
-                                     scratch.hidden,
-                                     scratch.gate};
+      Hidden<C, CodecQ8_0> kernel{matrix_of(routed.w1),
+                                  matrix_of(routed.w3),
+                                  matrix_of(shared.w1),
+                                  matrix_of(shared.w3),
+                                  n,
+                                  k,
+                                  0,
+                                  routed.limit,
+                                  x,
+                                  ids,
+                                  weights,
+                                  scratch.hidden,
+                                  scratch.gate};
       queue_.run(kernel, kernel.n_spread = two_each(queue_, kernel.n_tiles()));
     }
   });
   with_codec(routed.w2, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>) {
-      const DotDown<C, CodecQ8_0> kernel{matrix_of(routed.w2), matrix_of(shared.w2), k, ids,
-                                         scratch.hidden,       scratch.gate,         y};
+      const Down<C, CodecQ8_0> kernel{matrix_of(routed.w2), matrix_of(shared.w2), k, ids,
+                                      scratch.hidden,       scratch.gate,         y};
       queue_.run(kernel, n * groups(routed.w2.n_out, kernel.kOutputs));
     }
   });
@@ -299,8 +309,8 @@ void KernelOps::expert_hidden(const ExpertParams& p, int n, int k, const float* 
     const Matrix w1 = matrix_of(p.w1), w3 = matrix_of(p.w3);
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(p.w1)) {
-        DotHidden<C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
-                                     p.limit, x,  ids, weights, hidden, nullptr};
+        Hidden<C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
+                                  p.limit, x,  ids, weights, hidden, nullptr};
         return queue_.run(kernel, kernel.n_spread = two_each(queue_, kernel.n_tiles()));
       }
     const ExpertHidden<C> kernel{w1, w3, k, p.limit, x, ids, weights, hidden};

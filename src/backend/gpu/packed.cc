@@ -4,12 +4,17 @@
 #include <bit>
 
 #include "base/check.h"
+#include "kernels/repack.h"
 #include "quant/quant.h"
 
 namespace narwhal::gpu {
 namespace {
 
-using Planes = std::array<std::pair<int, int>, 3>;  // first byte of the block, bytes: a power of 2
+struct Plane {
+  int begin, n_bytes;  // of the block; a power of 2
+  int change = kernels::kAsStored;
+};
+using Planes = std::array<Plane, 3>;
 
 Planes planes_of(DType type) {
   switch (type) {
@@ -18,9 +23,9 @@ Planes planes_of(DType type) {
     case DType::kQ4_K:
       return {{{16, 128}, {0, 16}}};
     case DType::kQ2_K:
-      return {{{16, 64}, {0, 16}, {80, 4}}};
+      return {{{16, 64}, {0, 16, kernels::kUnitScales}, {80, 4}}};
     case DType::kIQ2_XXS:
-      return {{{2, 64}, {0, 2}}};
+      return {{{2, 64, kernels::kSignBytes}, {0, 2}}};
     case DType::kMXFP4:
       return {{{1, 16}, {0, 1}}};
     default:
@@ -54,10 +59,11 @@ void repack(Queue& queue, const Weight& w, const std::byte* src, int64_t first_b
   k.matrix_bytes = packed_matrix_bytes(w.type, w.n_in, w.n_out);
   k.block_bytes = info.block_bytes;
   k.run = Repack::kRunBytes / info.block_bytes / 32 * 32;
-  for (const auto& [begin, width] : planes_of(w.type)) {
-    if (width == 0) break;
-    k.begin[k.n_planes] = begin;
-    k.shift[k.n_planes++] = std::countr_zero(static_cast<unsigned>(width));
+  for (const Plane& plane : planes_of(w.type)) {
+    if (plane.n_bytes == 0) break;
+    k.begin[k.n_planes] = plane.begin;
+    k.change[k.n_planes] = plane.change;
+    k.shift[k.n_planes++] = std::countr_zero(static_cast<unsigned>(plane.n_bytes));
   }
   const int64_t runs = (k.matrix_blocks + k.run - 1) / k.run;
   const auto run_of = [&](int64_t block) {
