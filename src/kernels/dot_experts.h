@@ -162,19 +162,31 @@ struct DotDown {
   k_device const float* shared_hidden;
   k_device float* y;
 
-  // Units first, first + kLanes .. of the experts' rows, which have `units` together. `rows` are
+  // A unit of the experts' rows: its number in that of the nth expert.
+  struct Unit {
+    int nth, at;
+  };
+  k_call void advance(k_private Unit& unit, int each, int n) k_const {
+    unit.at += n;
+    while (unit.at >= each) {  // rarely more than once; a division is slow
+      unit.at -= each;
+      unit.nth++;
+    }
+  }
+  // This unit and those kLanes further, beyond the last that one; goes behind them. `rows` are
   // those of expert 0.
-  k_call void load(k_shared const Shared* sh, k_private const Planes (&rows)[R], int first,
-                   int units, k_private typename C::Raw (&batch)[kUnits][R]) k_const {
+  k_call void load(k_shared const Shared* sh, k_private const Planes (&rows)[R],
+                   k_private Unit& unit, k_private typename C::Raw (&batch)[kUnits][R]) k_const {
     const int each = int(w2.n_in) / C::kUnit;
     k_unroll for (int i = 0; i < kUnits; i++) {
-      const int at = min_int(first + i * kLanes, units - 1);
-      const int nth = at / each;
-      const int64_t skip = sh->experts[nth] * w2.expert_stride;
+      const bool beyond = unit.nth >= k;
+      const int at = beyond ? each - 1 : unit.at;
+      const int64_t skip = sh->experts[beyond ? k - 1 : unit.nth] * w2.expert_stride;
       k_unroll for (int r = 0; r < R; r++) {
         const Planes row = {rows[r].a + skip, rows[r].b + skip, rows[r].c + skip};
-        C::load(row, at - nth * each, batch[i][r]);
+        C::load(row, at, batch[i][r]);
       }
+      advance(unit, each, kLanes);
     }
   }
 
@@ -184,13 +196,11 @@ struct DotDown {
     const int all = k * int(w2.n_in), units = all / C::kUnit, slot = Team::slot(g);
     Planes rows[R], shared_rows[R];
     CodecQ8_0::Raw shared_batch[DotBatch<Team, CodecQ8_0, Shared>::kUnits][R];
+    if (int(g.index) < k) sh->experts[g.index] = ids[r * k + int(g.index)];
     k_unroll for (int i = 0; i < R; i++) {
       const Planes row = planes_of<C>(w2, min_long(o + Team::row(g, i), w2.n_out - 1));
       rows[i] = row;
     }
-    float acc[R][1];
-    k_unroll for (int i = 0; i < R; i++) acc[i][0] = 0;
-    if (int(g.index) < k) sh->experts[g.index] = ids[r * k + int(g.index)];
     if (IsCodec<Shared8>::kValue) {
       k_unroll for (int i = 0; i < R; i++) {
         const Planes row =
@@ -199,15 +209,19 @@ struct DotDown {
       }
       dot_load<Team, CodecQ8_0>(g, shared_rows, 0, int(shared_w2.n_in) / CodecQ8_0::kUnit,
                                 shared_batch);
+    }
+    g.barrier();
+    typename C::Raw batch[kUnits][R], coming[kUnits][R];
+    Unit unit = {0, 0};
+    advance(unit, int(w2.n_in) / C::kUnit, slot);
+    load(sh, rows, unit, batch);
+    load_table(g, &sh->table);
+    float acc[R][1];
+    k_unroll for (int i = 0; i < R; i++) acc[i][0] = 0;
+    if (IsCodec<Shared8>::kValue)
       dot_rows<Team, CodecQ8_0, 1>(
           g, sh, static_cast<k_shared const NoTable*>(nullptr), shared_batch, shared_rows,
           shared_rows, false, int(shared_w2.n_in), shared_hidden + r * shared_w2.n_in, 0, 1, acc);
-    } else {
-      g.barrier();
-    }
-    typename C::Raw batch[kUnits][R], coming[kUnits][R];
-    load(sh, rows, slot, units, batch);
-    load_table(g, &sh->table);
     DotPlace<Team, C> at;
     find_place<Shared>(g, at);
     const int step = kUnits * kLanes;
@@ -219,7 +233,7 @@ struct DotDown {
                       min_int(Shared::kColumns, all - begin));
       }
       dot_copy(batch, coming);
-      if (u + step < units) load(sh, rows, u + step + slot, units, coming);
+      if (u + step < units) load(sh, rows, unit, coming);
       k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units)
           dot_unit(g, sh, &sh->table, at, batch[i], (u + i * kLanes) * C::kUnit - begin, acc);
       dot_copy(coming, batch);
