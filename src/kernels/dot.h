@@ -184,6 +184,18 @@ struct DotVec {
     t.y = list.output(one);
   }
 
+  // As find of the tile after t, a whole one of the same part.
+  k_call void follow(k_private Tile& t, k_private Planes (&rows)[R]) k_const {
+    const int blocks = kOutputs * (t.n_in / C::kBlock);
+    t.first += kOutputs;
+    t.count -= kOutputs;
+    k_unroll for (int r = 0; r < R; r++) {
+      rows[r].a += blocks * C::kPlane0;
+      rows[r].b += blocks * C::kPlane1;
+      rows[r].c += blocks * C::kPlane2;
+    }
+  }
+
   k_call void store(k_private const Group& g, k_shared Shared* sh, int turn,
                     k_private const Tile& t, k_private float (&acc)[R][N]) k_const {
     dot_sum(Team(), g, sh, turn, acc);
@@ -210,12 +222,18 @@ struct DotVec {
     load_table(g, &sh->table);
     int held_part = -1, held_c0 = -1;
     for (int at = begin; at < end; at++) {
-      find(g, min_int(at + 1, end - 1), coming, next);
+      const bool more = at + 1 < end;
+      coming = t;
+      k_unroll for (int r = 0; r < R; r++) next[r] = rows[r];
+      if (more && t.count >= 2 * kOutputs)
+        follow(coming, next);
+      else if (more)
+        find(g, at + 1, coming, next);
       const bool held = t.n_in <= Shared::kColumns && held_part == t.part && held_c0 == t.c0;
       const int64_t stride = int64_t(t.n_in) * n_groups;
       float acc[R][N];
       k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) acc[r][c] = 0;
-      dot_rows<Team, C, N>(g, sh, &sh->table, batch, rows, next, at + 1 < end, t.n_in,
+      dot_rows<Team, C, N>(g, sh, &sh->table, batch, rows, next, more, t.n_in,
                            held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in, stride,
                            min_int(N, n - t.c0), acc);
       store(g, sh, at, t, acc);

@@ -135,10 +135,11 @@ k_fn void dot_unit(k_private const Group& g, k_shared const Sh* sh, k_shared con
         }
         const float sum = float((256 * a + b) * C::factor(raw[r], j));
         acc[r][c] = k_mad(C::scale(raw[r], j) * scale, sum, acc[r][c]);
-        if (!C::kHasMinus) continue;
-        float least[C::kSums];
-        C::least(raw[r], least);
-        acc[r][c] = k_mad(-(C::least_scale(raw[r]) * least[j]), sh->sum[column / 16], acc[r][c]);
+        if (C::kHasMinus) {
+          float least[C::kSums];
+          C::least(raw[r], least);
+          acc[r][c] = k_mad(-(C::least_scale(raw[r]) * least[j]), sh->sum[column / 16], acc[r][c]);
+        }
       }
     }
   }
@@ -176,8 +177,7 @@ k_fn void dot_unit(k_private const Group& g, k_shared const Sh* sh, k_shared con
       }
     }
   }
-  if (!C::kHasMinus) return;
-  k_unroll for (int r = 0; r < 2; r++) {
+  k_unroll for (int r = 0; r < 2; r++) if (C::kHasMinus) {
     float least[C::kSums];
     C::least(raw[r], least);
     k_unroll for (int c = 0; c < N; c++) {
