@@ -138,7 +138,7 @@ struct Batch {
 TEST_P(OpsAgree, MatmulOfEveryType) {
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_K,
                            DType::kQ2_K, DType::kIQ2_XXS, DType::kMXFP4}) {
-    for (const int n_out : {1, 5, 67}) {
+    for (const int n_out : {1, 5, 67, 419}) {  // 419: several tiles a group
       std::vector<std::byte> store;
       const Weight w = weight(type, 512, n_out, store);
       for (const int n : {1, 3, 8, 45}) {  // one tile, some, and rows enough to unpack once for all
