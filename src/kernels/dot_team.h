@@ -15,8 +15,9 @@ k_value int kDotMaxUsed = 32;  // experts of a token
 template <int R>
 struct Apart {
   k_value int kRows = R, kOutputs = kDotSimds * R, kPairs = R / 2;
-  k_value int kLanes = kSimd;  // that share a row
-  k_value int kWanted = 0;     // units in a batch: what Ahead says
+  k_value int kLanes = kSimd;   // that share a row
+  k_value int kWanted = 0;      // units in a batch: what Ahead says
+  k_value int kColumns = 8192;  // of one row of inputs in shared memory at a time
   k_value int kTwists = 1, kPartWords = 1, kZeros = 1;
 
   static k_fn_member int slot(k_private const Group& g) { return int(g.lane); }
@@ -40,6 +41,7 @@ struct Band {
   k_value int kRows = 2, kOutputs = 16 * kDotSimds / S, kPairs = 1;
   k_value int kLanes = 4 * S;
   k_value int kWanted = 2;
+  k_value int kColumns = 1024 * S;  // two groups with a table share an A100's 164 KiB
   k_value int kTwists = 0, kPartWords = 16 * kDotSimds, kZeros = 32;
 
   static k_fn_member int slot(k_private const Group& g) {
@@ -63,7 +65,8 @@ struct Band {
 // N rows of inputs, kColumns of them at a time: a multiple of every codec's 32 units.
 template <class Team, class C, int N>
 struct DotShared {
-  k_value int kColumns = N == 1 ? 8192 : 2048, kHasSums = C::kHasMinus, kZeros = Team::kZeros;
+  k_value int kColumns = N == 1 ? Team::kColumns : 2048, kHasSums = C::kHasMinus,
+              kZeros = Team::kZeros;
   k_value int kTwists = Team::kTwists, kTwist = C::kTwist;
   uint32_t high[N * kColumns / 4];
   uint32_t skew[4];  // high and low bytes of a run lie in different banks
