@@ -11,6 +11,7 @@ train() { # STAGE FROM TOKENS RATE PHASES
   [ -f "$out/$stage/eval.json" ] && return 0
   set -- --budget-tokens "$3" --lr "$4" --phases "$5" --seed "$stage" --pieces 1 --quick 1e9 --skip-check --out "$out/$stage"
   [ -z "$from" ] || set -- "$@" --from "$from"
+  [ "$stage" = 4 ] || set -- "$@" --brief
   python3 "$here/train.py" "$@"
 }
 [ -n "${FROM:-}" ] || train 1 "" 120e6 4e-3 2048r:1

@@ -58,6 +58,7 @@ def arguments():
     a.add_argument("--resume", default="", help="continue from such a state")
     a.add_argument("--from", dest="start", default="", help="begin with the weights and the tokenizer of this folder; surplus experts are left out")
     a.add_argument("--quick", type=float, default=100, help="seconds between quick evaluations")
+    a.add_argument("--brief", action="store_true", help="only a quick evaluation at the end: the run is a stage of several")
     a.add_argument("--steps", type=int, default=0, help="stop after so many steps")
     a.add_argument("--skip-check", action="store_true", help="no comparison with transformers and tokenizers")
     a.add_argument("--tiny", action="store_true", help="a very small model, for checks on a CPU")
@@ -434,7 +435,7 @@ def learn(rank, args, pace, port, log, device, dtype, tok_path, tok, feed):
         for p, r in zip(prompts, evaluate.greedy(own, tok, prompts, device, 3 if args.tiny else 110)):
             log("  ..." + json.dumps(p[-70:], ensure_ascii=False), "->", json.dumps(r, ensure_ascii=False))
         until = None if args.budget_tokens else START + args.minutes * 60 - 8
-        scores = evaluate.report(own, tok, device, log, 4 if args.tiny else 64, args.tiny, until)
+        scores = evaluate.report(own, tok, device, log, 4 if args.tiny else 64, args.tiny or args.brief, until)
         json.dump({"scores": scores, "tokens_seen": run_state["seen"], "history": run_state["history"]}, open(os.path.join(args.out, "eval.json"), "w"), indent=1)
         if not args.skip_check and (until is None or time.time() < until):
             log("transformers with the trained weights:", check_transformers(own.cpu(), (5, 900)))
