@@ -171,6 +171,8 @@ Json& Json::operator=(Json&&) noexcept = default;
 Json::~Json() = default;
 
 Result<Json> Json::parse(std::string_view text) {
+  // The library takes a NUL for the end of the text.
+  if (text.find('\0') != text.npos) return bad_input("invalid JSON: a NUL character");
   Builder builder;
   const std::string mended = mend_surrogates(text);
   if (!nlohmann::json::sax_parse(mended, &builder))

@@ -67,6 +67,9 @@ TEST(Json, RefusesWhatIsNoJson) {
     EXPECT_FALSE(j.ok()) << bad;
     EXPECT_EQ(j.status().code(), Code::kBadInput);
   }
+  using std::string_view_literals::operator""sv;
+  for (const std::string_view bad : {"[1]\0"sv, "[1]\0] x"sv, "\0[1]"sv, "[\"\0\"]"sv, "\0"sv})
+    EXPECT_EQ(Json::parse(bad).status().code(), Code::kBadInput) << json_quote(bad);
   EXPECT_NE(Json::parse("[1, 2, x]").status().message().find("byte 8"), std::string::npos)
       << Json::parse("[1, 2, x]").status().message();
 }

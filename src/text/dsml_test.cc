@@ -302,6 +302,7 @@ TEST(OutputParser, LenientValues) {
     return s.calls.empty() ? "" : s.calls[0].arguments;
   };
   EXPECT_EQ(call(parameter("x", false, "Rome")), R"({"x": "Rome"})");
+  EXPECT_EQ(call(parameter("x", false, std::string_view("1]\0y", 4))), R"({"x": "1]\u0000y"})");
   EXPECT_EQ(call(parameter("x", true, "1") + parameter("x", true, "2")), R"({"x": "1"})");
   EXPECT_EQ(call("<｜DSML｜parameter name=\"x\" string=\"true\">v"), R"({"x": "v"})");
   EXPECT_EQ(call("<｜DSML｜parameter name=\"x\" string=\"true\">v\n" + parameter("y", true, "w")),
