@@ -34,8 +34,8 @@ struct Apart {
 
 // S simds share 16 rows: a lane has rows lane / 4 and lane / 4 + 8 of them and takes units in turn
 // with lanes of other lane % 4. What makes bytes of the weights is then most of the work: matrix
-// units take the products (dot_lanes), and inputs are read by four lanes instead of 32. A row has a
-// multiple of four units, so that a simd has all of its lanes' or none.
+// units take the products (dot_lanes), and the eight lanes of one lane % 4 need the same inputs. A
+// row has a multiple of four units, so that a simd has all of its lanes' or none.
 template <int S>
 struct Band {
   k_value int kRows = 2, kOutputs = 16 * kDotSimds / S, kPairs = 1;

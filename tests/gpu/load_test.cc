@@ -31,7 +31,7 @@ std::vector<Plane> planes_of(DType type) {
   }
 }
 
-// Byte by byte, the scales of Q2_K by unit and run: run s of unit 2a + h is columns 128 a + 32 s +
+// The scales of Q2_K by unit and run: run s of unit 2a + h is columns 128 a + 32 s +
 // 16 h of the block.
 void scales_by_unit(std::byte* block) {
   std::byte out[16];

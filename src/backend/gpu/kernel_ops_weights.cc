@@ -54,6 +54,9 @@ constexpr bool kDots = C::kScaled != 0;
 
 bool fits_dot(const Weight& w) { return w.n_in % 32 == 0; }
 
+// Rows of Q8_0 in a band: a multiple of four units (Band).
+bool fits_band(const Weight& w) { return w.n_in % (4 * CodecQ8_0::kUnit) == 0; }
+
 // In bands those weights that take more work to unpack than to multiply.
 template <class C>
 constexpr bool kInBands = std::is_same_v<C, CodecQ2_K> || std::is_same_v<C, CodecIQ2_XXS>;
@@ -271,7 +274,7 @@ void KernelOps::experts(const ExpertParams& routed, const ExpertParams& shared, 
   bool together =
       n <= kFewRows && !exact_ && routed.w1.type == routed.w3.type && routed.limit == shared.limit;
   for (const Weight* w : {&shared.w1, &shared.w3, &shared.w2})
-    together = together && w->type == DType::kQ8_0 && w->n_in % 64 == 0;  // also in bands
+    together = together && w->type == DType::kQ8_0 && fits_band(*w);
   for (const Weight* w : {&routed.w1, &routed.w2})
     with_codec(*w, [&]<class C>(Use<C>) { together = together && kDots<C> && fits_dot(*w); });
   if (!together) return Ops::experts(routed, shared, n, k, x, ids, weights, scratch, y);
