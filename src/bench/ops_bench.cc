@@ -16,7 +16,7 @@ namespace {
 
 constexpr DType kFormats[] = {DType::kQ8_0,  DType::kQ4_K, DType::kQ2_K, DType::kIQ2_XXS,
                               DType::kMXFP4, DType::kF16,  DType::kBF16};
-constexpr std::string_view kGrid[] = {"matvec", "matmul", "grouped"};
+constexpr std::string_view kGrid[] = {"matvec", "head", "matmul", "grouped"};
 constexpr int kGroupedExperts = 32;
 constexpr int kDefaultRows = 256;
 
@@ -151,6 +151,7 @@ Result<std::vector<OpRow>> bench_ops(const Config& config, const OpsOptions& opt
       rig->fill(format);
       bench.measure(*rig, rig->matvec());
       bench.measure_chunk(*rig, max_rows, [&](int n) { return rig->matmul(n); });
+      bench.measure(*rig, rig->head());
       bench.measure(*rig, rig->experts());
       bench.measure_chunk(*rig, max_rows, [&](int n) { return rig->grouped(n, kGroupedExperts); });
     }

@@ -3,6 +3,7 @@
 // The products with weights make a grid that must be whole: every weight format x every level of
 // the backend's kernels x
 //   matvec    wo_b of one row, a decoded token
+//   head      logits of one row: large enough for GPUs, whose launches take longer than a matvec
 //   matmul    the same matrix for a chunk of rows, a prompt
 //   grouped   the routed experts of a chunk, each expert chosen by equally many rows
 // (and `experts`, the routed experts of one row). The other ops follow at one row and at a chunk.

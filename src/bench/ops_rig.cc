@@ -195,6 +195,24 @@ Cell OpsRig::dense(std::string op, int n) {
   return cell;
 }
 
+// As many of the vocabulary's rows as the arena has.
+Cell OpsRig::head() {
+  const int64_t n_in = c_.d_model, n_floats = int64_t{max_rows_} * c_.n_heads * c_.head_dim;
+  const int64_t n_out =
+      std::min({int64_t{c_.n_vocab}, arena_bytes_ / row_bytes(format_, n_in), n_floats});
+  const Weight w = matrix(n_in, n_out, 0);
+  Cell cell;
+  cell.op = "head";
+  cell.format = dtype_name(format_);
+  cell.n = 1;
+  cell.bytes = w.matrix_bytes() + (n_in + n_out) * 4;
+  cell.macs = n_in * n_out;
+  cell.run = [this, w](int64_t) { backend_.ops().matmul(w, 1, a_.x, a_.o); };
+  cell.out = a_.o;
+  cell.n_out = n_out;
+  return cell;
+}
+
 ExpertParams OpsRig::stacks(int64_t n_experts) const {
   ExpertParams p;
   p.w1 = {arena_, format_, c_.d_model, c_.d_expert, n_experts};

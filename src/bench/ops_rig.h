@@ -40,6 +40,7 @@ class OpsRig {
 
   Cell matvec() { return dense("matvec", 1); }
   Cell matmul(int n) { return dense("matmul", n); }
+  Cell head();
   Cell experts();
   // As many experts as the arena holds, `n_experts` at most, each chosen by an equal part of the
   // rows.
