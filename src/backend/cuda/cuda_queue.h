@@ -73,7 +73,7 @@ class Stream : public gpu::Queue {
   };
   // Together less than a server's last cache, which the bus then reads from.
   static constexpr int64_t kSlotBytes = int64_t{2} << 20;
-  static constexpr int kSlots = 16;
+  static constexpr int kSlots = 32;
   static constexpr int64_t kStagedBytes = int64_t{1} << 20;  // from here on threads pay
   static constexpr int64_t kOutBytes = int64_t{1} << 20;     // a row of logits and more
 
