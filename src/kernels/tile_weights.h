@@ -97,10 +97,10 @@ struct HalfRun<CodecQ2_K> {
     uint32_t q[4], s, d;
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
-    load_words(w.a + column / 128 * 32 + column % 32, raw.q);
-    const int place = column / 128 * 8 + column / 16 % 2 * 4 + column % 128 / 32;
-    raw.s = w.b[place];
-    raw.d = load_u32(w.c + column / 256 * 4);
+    const int block = column / 256 * CodecQ2_K::kStripe, half = column % 256 / 128;
+    load_words(w.a + block * 64 + half * 32 + column % 32, raw.q);
+    raw.s = w.b[block * 16 + half * 8 + column / 16 % 2 * 4 + column % 128 / 32];
+    raw.d = load_u32(w.c + block * 4);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
                                  unsigned, k_private uint32_t* out) {
@@ -125,8 +125,9 @@ struct HalfRun<CodecIQ2_XXS> {
     uint32_t q[4], d;  // two groups, of which the run is half of one
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
-    load_words(w.a + column / 64 * 16, raw.q);
-    raw.d = load_u16(w.b + column / 256 * 2);
+    const int block = column / 256 * CodecIQ2_XXS::kStripe;
+    load_words(w.a + block * 64 + column % 256 / 64 * 16, raw.q);
+    raw.d = load_u16(w.b + block * 2);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column,
                                  k_shared const CodecIQ2_XXS::Table* table, unsigned copy,

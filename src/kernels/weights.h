@@ -10,6 +10,11 @@
 //   IQ2_XXS   qs [blocks][64] | d [blocks]                        2 groups        4 runs of 16
 //   MXFP4     qs [blocks][16] | e [blocks]                        1 block         2 runs of 16
 //
+// In planes of Q2_K and IQ2_XXS the same blocks of eight rows lie side by side, those of rows 8i ..
+// 8i + 7 before the next block of these rows, so that lanes that share a row with few others
+// (dot_team.h) still read places next to each other: a row's blocks are kStripe blocks apart. Rows
+// that a last stripe lacks are room without content.
+//
 // The s of Q2_K are those of unit 0, of unit 1 .., by run. The second word of a group of IQ2_XXS
 // has the seven sign bits of eight weights in each byte and above them a bit of the scale.
 //
@@ -41,9 +46,13 @@ struct Planes {
   k_device const uint8_t *a, *b, *c;
 };
 
+k_value int kStripeRows = 8;
+
 template <class C>
 k_fn Planes planes_of(k_private const Matrix& w, int64_t row) {
-  const int64_t blocks = w.n_in / C::kBlock, before = row * blocks, all = blocks * w.n_out;
+  const int64_t blocks = w.n_in / C::kBlock, in_stripe = row % C::kStripe;
+  const int64_t before = (row - in_stripe) * blocks + in_stripe;
+  const int64_t all = blocks * ((w.n_out + C::kStripe - 1) / C::kStripe * C::kStripe);
   k_device const uint8_t* second = w.data + all * C::kPlane0;
   return {w.data + before * C::kPlane0, second + before * C::kPlane1,
           second + all * C::kPlane1 + before * C::kPlane2};
@@ -72,7 +81,7 @@ k_fn void load_words(k_device const uint8_t* p, k_private uint32_t* out) {
 
 struct CodecF32 {
   k_value int kUnit = 4, kRuns = 1, kRun = 4, kScaled = 0, kHasMinus = 0;
-  k_value int kBlock = 4, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
+  k_value int kBlock = 4, kStripe = 1, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef Word4 Raw;
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
@@ -117,7 +126,7 @@ struct NoMinima {
 template <bool kBf16>
 struct CodecHalf {
   k_value int kUnit = 8, kRuns = 1, kRun = 8, kScaled = 0, kHasMinus = 0;
-  k_value int kBlock = 8, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
+  k_value int kBlock = 8, kStripe = 1, kPlane0 = 16, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef Word4 Raw;
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
@@ -142,7 +151,7 @@ typedef CodecHalf<true> CodecBF16;
 template <int kType>
 struct CodecOdd {
   k_value int kUnit = 1, kRuns = 1, kRun = 1, kScaled = 0, kHasMinus = 0;
-  k_value int kBlock = 1, kPlane0 = kType == 0 ? 4 : 2, kPlane1 = 0, kPlane2 = 0;
+  k_value int kBlock = 1, kStripe = 1, kPlane0 = kType == 0 ? 4 : 2, kPlane1 = 0, kPlane2 = 0;
   typedef NoTable Table;
   typedef float Raw;
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
@@ -167,7 +176,7 @@ typedef CodecOdd<2> CodecBF16Odd;
 
 struct CodecQ8_0 : NoMinima {
   k_value int kUnit = 16, kRuns = 1, kSums = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 32, kPlane0 = 32, kPlane1 = 2,
+  k_value int kBlock = 32, kStripe = 1, kPlane0 = 32, kPlane1 = 2,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {
@@ -195,7 +204,7 @@ struct CodecQ8_0 : NoMinima {
 
 struct CodecQ4_K {
   k_value int kUnit = 32, kRuns = 2, kSums = 2, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
-  k_value int kBlock = 256, kPlane0 = 128, kPlane1 = 16,
+  k_value int kBlock = 256, kStripe = 1, kPlane0 = 128, kPlane1 = 16,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {
@@ -242,7 +251,7 @@ struct CodecQ4_K {
 
 struct CodecQ2_K {
   k_value int kUnit = 64, kRuns = 4, kSums = 4, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
-  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 16,
+  k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 64, kPlane1 = 16,
               kPlane2 = 4;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {
@@ -252,9 +261,10 @@ struct CodecQ2_K {
   };
   // Unit 2a + h of a block: bytes 16h.. of its half a.
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    load_words(w.a + u * 16, raw.q);
-    raw.s = load_u32(w.b + u * 4);
-    raw.d = load_u32(w.c + u / 4 * 4);
+    const int block = (u >> 2) * kStripe, of_block = u & 3;
+    load_words(w.a + block * kPlane0 + of_block * 16, raw.q);
+    raw.s = load_u32(w.b + block * kPlane1 + of_block * 4);
+    raw.d = load_u32(w.c + block * kPlane2);
   }
   static k_fn_member int column(int u, int s) {
     return u / 4 * 256 + u % 4 / 2 * 128 + s * 32 + u % 2 * 16;
@@ -285,7 +295,7 @@ struct CodecQ2_K {
 
 struct CodecIQ2_XXS : NoMinima {
   k_value int kUnit = 64, kRuns = 4, kSums = 2, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 256, kPlane0 = 64, kPlane1 = 2,
+  k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 64, kPlane1 = 2,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef GridTable<kTableCopies> Table;
   typedef GridTable<kGridCopies> DotTable;
@@ -295,8 +305,9 @@ struct CodecIQ2_XXS : NoMinima {
     uint32_t d;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    load_words(w.a + u * 16, raw.q);
-    raw.d = load_u16(w.b + u / 4 * 2);
+    const int block = (u >> 2) * kStripe;
+    load_words(w.a + block * kPlane0 + (u & 3) * 16, raw.q);
+    raw.d = load_u16(w.b + block * kPlane1);
   }
   static k_fn_member int column(int u, int s) { return u * 64 + s * 16; }
   template <int kCopies>
@@ -329,7 +340,7 @@ struct CodecIQ2_XXS : NoMinima {
 
 struct CodecMXFP4 : NoMinima {
   k_value int kUnit = 32, kRuns = 2, kSums = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 32, kPlane0 = 16, kPlane1 = 1,
+  k_value int kBlock = 32, kStripe = 1, kPlane0 = 16, kPlane1 = 1,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {

@@ -52,18 +52,23 @@ void signs_in_bytes(std::byte* block) {
   }
 }
 
-std::vector<std::byte> planes(const Weight& w) {
-  const int block_bytes = dtype_info(w.type).block_bytes;
-  const int64_t n_blocks = w.matrix_bytes() / block_bytes;
-  std::vector<std::byte> out(w.matrix_bytes());
-  std::byte* to = out.data();
-  for (const Plane& p : planes_of(w.type))
-    for (int64_t b = 0; b < n_blocks; b++, to += p.width) {
-      std::memcpy(to, w.data + b * block_bytes + p.begin, p.width);
-      if (w.type == DType::kQ2_K && p.width == 16) scales_by_unit(to);
-      if (w.type == DType::kIQ2_XXS && p.width == 64) signs_in_bytes(to);
-    }
-  return out;
+// Packed memory of one matrix as it should be; what no block goes to stays as it is.
+std::vector<std::byte> planes(const Weight& w, std::vector<std::byte> packed) {
+  const int block_bytes = dtype_info(w.type).block_bytes, stripe = gpu::stripe_rows(w.type);
+  const int64_t across = w.matrix_bytes() / w.n_out / block_bytes;
+  const int64_t n_rows = (w.n_out + stripe - 1) / stripe * stripe;
+  std::byte* plane = packed.data();
+  for (const Plane& p : planes_of(w.type)) {
+    for (int64_t row = 0; row < w.n_out; row++)
+      for (int64_t b = 0; b < across; b++) {
+        std::byte* to = plane + ((row / stripe * across + b) * stripe + row % stripe) * p.width;
+        std::memcpy(to, w.data + (row * across + b) * block_bytes + p.begin, p.width);
+        if (w.type == DType::kQ2_K && p.width == 16) scales_by_unit(to);
+        if (w.type == DType::kIQ2_XXS && p.width == 64) signs_in_bytes(to);
+      }
+    plane += n_rows * across * p.width;
+  }
+  return packed;
 }
 
 class Load : public testing::TestWithParam<std::string> {
@@ -85,11 +90,10 @@ class Load : public testing::TestWithParam<std::string> {
   void check_same(const Weight& w, const Weight& adopted) {
     SCOPED_TRACE(testing::Message() << dtype_name(w.type) << " " << w.n_in << " x " << w.n_out
                                     << " x " << w.n_experts);
-    std::vector<std::byte> got(w.matrix_bytes());
+    std::vector<std::byte> got(gpu::packed_matrix_bytes(w.type, w.n_in, w.n_out));
     for (int64_t e = 0; e < w.n_experts; e++) {
-      const int64_t at = e * gpu::packed_matrix_bytes(w.type, w.n_in, w.n_out);
-      backend_->copy_out(got.data(), adopted.data + at, std::ssize(got));
-      ASSERT_TRUE(got == planes(w.expert(e))) << "matrix " << e;
+      backend_->copy_out(got.data(), adopted.data + e * std::ssize(got), std::ssize(got));
+      ASSERT_TRUE(got == planes(w.expert(e), got)) << "matrix " << e;
     }
   }
   std::unique_ptr<Backend> backend_;

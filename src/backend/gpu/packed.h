@@ -13,6 +13,9 @@ namespace narwhal::gpu {
 // Whether the device can compute with this type; others (I32 tables) are stored as they are.
 bool is_packed(DType type);
 
+// Rows whose blocks lie side by side.
+int stripe_rows(DType type);
+
 // Bytes of one matrix, and of a whole weight.
 int64_t packed_matrix_bytes(DType type, int64_t n_in, int64_t n_out);
 int64_t packed_bytes(const Weight& w);
