@@ -4,13 +4,13 @@
 // rounding the inputs moves an output by about 2e-5 of its size.
 //
 // A group brings its inputs into shared memory and takes tiles of weight rows, which its simds
-// share as a team (dot_team.h). Lanes take units of the rows, a batch of which is always on its
+// share in bands (dot_band.h). Lanes take units of the rows, a batch of which is always on its
 // way: the first while inputs are rounded, and that of the next tile while one is summed. A lane
 // adds its units in order and lanes are summed as a tree, whatever the number of rows, so a row
 // gets the same bits alone and in a batch.
 #pragma once
 
-#include "kernels/dot_team.h"
+#include "kernels/dot_band.h"
 
 namespace narwhal {
 namespace kernels {
@@ -41,9 +41,9 @@ k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int item
   if (item >= N * items) return;
   const int row = N == 1 ? 0 : item / items, first = row * S::kColumns;
   const int column = (item - row * items) * 16;
-  const int place = first + dot_place<S>(column), at = first + column;
-  k_store4(sh->high + place / 4, high);
-  k_store4(sh->low + place / 4, low);
+  const int at = first + column;
+  k_store4(sh->high + at / 4, high);
+  k_store4(sh->low + at / 4, low);
   if (item % 2 == 0) sh->scale[at / 32] = scale;
   if (S::kHasSums) sh->sum[at / 16] = float(int(sum)) * scale;
 }
@@ -75,11 +75,11 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
   g.barrier();
 }
 
-// Units of each of its rows that a lane asks for at a time: together not more columns than shared
-// memory holds.
+// Units of each of its rows that a lane asks for at a time: what registers hold, together not more
+// columns than shared memory holds.
 template <class Team, class C, class S>
 struct DotBatch {
-  k_value int kWanted = Team::kWanted ? Team::kWanted : (Ahead<C, Team::kRows>::kUnits + 1) / 2;
+  k_value int kWanted = C::kUnit == 16 ? 4 : 2;
   k_value int kMost = S::kColumns / (Team::kLanes * C::kUnit);
   k_value int kUnits = kWanted < kMost ? kWanted : kMost;
 };
@@ -115,9 +115,7 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh, k_shared const Tabl
                    int64_t x_stride, int n, k_private float (&acc)[R][N]) {
   const int kLanes = Team::kLanes, kStep = kUnits * kLanes;
   static_assert(S::kColumns % (kUnits * Team::kLanes * C::kUnit) == 0, "batches of whole pieces");
-  const int units = n_in / C::kUnit, slot = Team::slot(g);
-  DotPlace<Team, C> at;
-  find_place<S>(g, at);
+  const int units = n_in / C::kUnit, slot = Team::slot(g), column = C::column(slot, 0);
   int begin = 0;  // first column in shared memory
   for (int u = 0; u < units; u += kStep) {
     if (x && u * C::kUnit % S::kColumns == 0) {
@@ -130,8 +128,8 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh, k_shared const Tabl
       dot_load<Team, C>(g, rows, u + kStep, units, coming);
     else if (more)
       dot_load<Team, C>(g, next, 0, units, coming);
-    k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units)
-        dot_unit(g, sh, table, at, batch[i], (u + i * kLanes) * C::kUnit - begin, acc);
+    k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units) dot_unit<C, N>(
+        g, sh, table, batch[i], unsigned(column + (u + i * kLanes) * C::kUnit - begin), acc);
     dot_copy(coming, batch);
   }
 }
@@ -198,12 +196,12 @@ struct DotVec {
 
   k_call void store(k_private const Group& g, k_shared Shared* sh, int turn,
                     k_private const Tile& t, k_private float (&acc)[R][N]) k_const {
-    dot_sum(Team(), g, sh, turn, acc);
-    if (!Team::owns_rows(g)) return;
-    k_unroll for (int r = 0; r < Team::kOwnRows; r++) k_unroll for (int c = 0; c < N; c++) {
-      const int row = Team::own_row(g, r);
-      if (c >= n - t.c0 || row >= t.count) continue;
-      const float sum = dot_total(Team(), g, sh, turn, acc, r, c);
+    band_sum<N>(g, sh, turn, acc);
+    const int row = int(g.index);
+    if (row >= kOutputs || row >= t.count) return;
+    k_unroll for (int c = 0; c < N; c++) {
+      if (c >= n - t.c0) continue;
+      const float sum = row_total(Team(), sh, turn, N, c, row);
       k_device float* out = t.y + int64_t(t.c0 + c) * t.n_out + t.first + row;
       *out = add ? *out + sum : sum;
     }

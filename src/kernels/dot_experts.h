@@ -17,17 +17,14 @@ struct IsCodec<NoCodec> {
   k_value bool kValue = false;
 };
 
-// The lane's rows of the pairs (gate, up) from hidden value j on: first gates, then ups.
+// The lane's rows of the pairs (gate, up) from hidden value j on.
 template <class Team, class C>
 k_fn void hidden_rows(k_private const Group& g, k_private const Matrix& w1,
-                      k_private const Matrix& w3, int64_t j,
-                      k_private Planes (&rows)[Team::kRows]) {
-  k_unroll for (int i = 0; i < Team::kPairs; i++) {
-    const int64_t row = min_long(j + Team::pair(g, i), w1.n_out - 1);
-    const Planes gate = planes_of<C>(w1, row), up = planes_of<C>(w3, row);
-    rows[i] = gate;
-    rows[i + Team::kPairs] = up;
-  }
+                      k_private const Matrix& w3, int64_t j, k_private Planes (&rows)[2]) {
+  const int64_t row = min_long(j + Team::pair(g), w1.n_out - 1);
+  const Planes gate = planes_of<C>(w1, row), up = planes_of<C>(w3, row);
+  rows[0] = gate;
+  rows[1] = up;
 }
 
 // Hidden values of a tile, from j on, of one expert and row: as ExpertHidden. x null: the row is in
@@ -41,22 +38,21 @@ k_fn void dot_hidden(k_private const Group& g, k_shared S* sh, k_shared const Ta
   float acc[R][1];
   k_unroll for (int r = 0; r < R; r++) acc[r][0] = 0;
   dot_rows<Team, C, 1>(g, sh, table, batch, rows, next, more, int(n_in), x, 0, 1, acc);
-  dot_sum(Team(), g, sh, turn, acc);
-  if (!Team::owns_pairs(g)) return;
-  k_unroll for (int i = 0; i < Team::kOwnPairs; i++) {
-    const int64_t at = j + Team::own_pair(g, i);
-    if (at >= inner) continue;
-    const float gate = pair_total(Team(), g, sh, turn, acc, i, false);
-    const float up = pair_total(Team(), g, sh, turn, acc, i, true);
-    hidden[at] = silu_clamped(gate, up, limit) * weight;
-  }
+  band_sum<1>(g, sh, turn, acc);
+  const int pair = int(g.index);
+  if (pair >= Team::kPairs || j + pair >= inner) return;
+  const float gate = pair_total(Team(), sh, turn, pair, false);
+  const float up = pair_total(Team(), sh, turn, pair, true);
+  hidden[j + pair] = silu_clamped(gate, up, limit) * weight;
 }
 
-// Tiles of the shared expert, then those of the routed pairs, which are the dearer. A group takes
-// every n_spread-th. Without ids the routed expert is one, of weight 1.
+// Tiles of the shared expert, of fewer values so that nearly every group has one, then those of the
+// routed pairs: a group takes every n_spread-th of either, or some would end much later. Without
+// ids the routed expert is one, of weight 1.
 template <class Team, class C, class Shared8>
 struct DotHidden {
-  k_value int kThreads = kDotThreads, kResident = 2, kOutputs = Team::kOutputs / 2;
+  typedef Band<8> SharedTeam;
+  k_value int kThreads = kDotThreads, kResident = 2, kOutputs = Team::kPairs;
   k_value int R = Team::kRows;
   typedef DotShared<Team, C, 1> Shared;
   Matrix w1, w3, shared_w1, shared_w3;
@@ -68,11 +64,15 @@ struct DotHidden {
   k_device float* hidden;         // [n][k][inner]
   k_device float* shared_hidden;  // [n][shared inner]
 
-  k_call int across(k_private const Matrix& w) k_const {
-    return int((w.n_out + kOutputs - 1) / kOutputs);
+  // Tiles of a row of the matrix, of so many values each.
+  k_call int across(k_private const Matrix& w, int values) k_const {
+    return int((w.n_out + values - 1) / values);
   }
-  k_call int shared_tiles() k_const { return IsCodec<Shared8>::kValue ? n * across(shared_w1) : 0; }
-  k_call int n_tiles() k_const { return n * k * across(w1) + shared_tiles(); }
+  k_call int shared_tiles() k_const {
+    return IsCodec<Shared8>::kValue ? n * across(shared_w1, SharedTeam::kPairs) : 0;
+  }
+  k_call int routed_tiles() k_const { return n * k * across(w1, kOutputs); }
+  k_call int n_tiles() k_const { return shared_tiles() + routed_tiles(); }
 
   // Where a tile of the routed pairs is: in an expert's, whose number that is in its row.
   struct Place {
@@ -102,35 +102,36 @@ struct DotHidden {
 
   k_call void one_shared(k_private const Group& g, k_shared Shared* sh, int of, int turn,
                          k_private int* held) k_const {
-    const int wide = across(shared_w1), r = of / wide;
-    const int64_t j = int64_t(of % wide) * kOutputs, n_in = shared_w1.n_in;
+    const int wide = across(shared_w1, SharedTeam::kPairs), r = of / wide;
+    const int64_t j = int64_t(of % wide) * SharedTeam::kPairs, n_in = shared_w1.n_in;
     Planes rows[R];
-    hidden_rows<Team, CodecQ8_0>(g, shared_w1, shared_w3, j, rows);
-    CodecQ8_0::Raw batch[DotBatch<Team, CodecQ8_0, Shared>::kUnits][R];
-    dot_load<Team, CodecQ8_0>(g, rows, 0, int(n_in) / CodecQ8_0::kUnit, batch);
+    hidden_rows<SharedTeam, CodecQ8_0>(g, shared_w1, shared_w3, j, rows);
+    CodecQ8_0::Raw batch[DotBatch<SharedTeam, CodecQ8_0, Shared>::kUnits][R];
+    dot_load<SharedTeam, CodecQ8_0>(g, rows, 0, int(n_in) / CodecQ8_0::kUnit, batch);
     const bool there = *held == r && n_in <= Shared::kColumns;
-    dot_hidden<Team, CodecQ8_0>(g, sh, static_cast<k_shared const NoTable*>(nullptr), turn, batch,
-                                rows, rows, false, n_in, shared_w1.n_out,
-                                there ? nullptr : x + r * n_in, limit, 1.0f, j,
-                                shared_hidden + r * shared_w1.n_out);
+    dot_hidden<SharedTeam, CodecQ8_0>(g, sh, static_cast<k_shared const NoTable*>(nullptr), turn,
+                                      batch, rows, rows, false, n_in, shared_w1.n_out,
+                                      there ? nullptr : x + r * n_in, limit, 1.0f, j,
+                                      shared_hidden + r * shared_w1.n_out);
     *held = r;
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int n_shared = shared_tiles(), end = n_tiles(), wide = across(w1);
-    int at = int(g.group), held = -1, turn = 0;
+    const int n_shared = shared_tiles(), end = routed_tiles(), wide = across(w1, kOutputs);
+    int held = -1, turn = 0;
     if (IsCodec<Shared8>::kValue)
-      for (; at < n_shared; at += n_spread) one_shared(g, sh, at, turn++, &held);
-    if (at >= end) return;
+      for (int of = int(g.group); of < n_shared; of += n_spread)
+        one_shared(g, sh, of, turn++, &held);
+    if (int(g.group) >= end) return;
     const int experts = n_spread / wide, tiles = n_spread - experts * wide;
     Place place = {0, 0, 0};
-    advance(place, wide, (at - n_shared) / wide, (at - n_shared) % wide);
+    advance(place, wide, int(g.group) / wide, int(g.group) % wide);
     Planes rows[R], next[R];
     find(g, place, rows);
     typename C::Raw batch[DotBatch<Team, C, Shared>::kUnits][R];
     dot_load<Team, C>(g, rows, 0, int(w1.n_in) / C::kUnit, batch);
     load_table(g, &sh->table);
-    for (; at < end; at += n_spread) {
+    for (int at = int(g.group); at < end; at += n_spread) {
       const Place here = place;
       const bool more = at + n_spread < end;
       if (more) advance(place, wide, experts, tiles);
@@ -155,6 +156,7 @@ struct DotDown {
   k_value int R = Team::kRows;
   typedef DotShared<Team, C, 1> Shared;
   k_value int kUnits = DotBatch<Team, C, Shared>::kUnits, kLanes = Team::kLanes;
+  k_value int kSharedUnits = 2;  // beside the first of the routed experts in registers
   Matrix w2, shared_w2;
   int k;
   k_device const int32_t* ids;
@@ -195,7 +197,7 @@ struct DotDown {
     const int64_t o = int64_t(int(g.group) % tiles) * kOutputs;
     const int all = k * int(w2.n_in), units = all / C::kUnit, slot = Team::slot(g);
     Planes rows[R], shared_rows[R];
-    CodecQ8_0::Raw shared_batch[DotBatch<Team, CodecQ8_0, Shared>::kUnits][R];
+    CodecQ8_0::Raw shared_batch[kSharedUnits][R];
     if (int(g.index) < k) sh->experts[g.index] = ids[r * k + int(g.index)];
     k_unroll for (int i = 0; i < R; i++) {
       const Planes row = planes_of<C>(w2, min_long(o + Team::row(g, i), w2.n_out - 1));
@@ -222,9 +224,7 @@ struct DotDown {
       dot_rows<Team, CodecQ8_0, 1>(
           g, sh, static_cast<k_shared const NoTable*>(nullptr), shared_batch, shared_rows,
           shared_rows, false, int(shared_w2.n_in), shared_hidden + r * shared_w2.n_in, 0, 1, acc);
-    DotPlace<Team, C> at;
-    find_place<Shared>(g, at);
-    const int step = kUnits * kLanes;
+    const int step = kUnits * kLanes, column = C::column(slot, 0);
     int begin = 0;  // first column in shared memory
     for (int u = 0; u < units; u += step) {
       if (u * C::kUnit % Shared::kColumns == 0) {
@@ -234,16 +234,14 @@ struct DotDown {
       }
       dot_copy(batch, coming);
       if (u + step < units) load(sh, rows, unit, coming);
-      k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units)
-          dot_unit(g, sh, &sh->table, at, batch[i], (u + i * kLanes) * C::kUnit - begin, acc);
+      k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units) dot_unit<C, 1>(
+          g, sh, &sh->table, batch[i], unsigned(column + (u + i * kLanes) * C::kUnit - begin), acc);
       dot_copy(coming, batch);
     }
-    dot_sum(Team(), g, sh, 0, acc);
-    if (!Team::owns_rows(g)) return;
-    k_unroll for (int i = 0; i < Team::kOwnRows; i++) {
-      const int64_t row = o + Team::own_row(g, i);
-      if (row < w2.n_out) y[r * w2.n_out + row] = dot_total(Team(), g, sh, 0, acc, i, 0);
-    }
+    band_sum<1>(g, sh, 0, acc);
+    const int row = int(g.index);
+    if (row < kOutputs && o + row < w2.n_out)
+      y[r * w2.n_out + o + row] = row_total(Team(), sh, 0, 1, 0, row);
   }
 };
 

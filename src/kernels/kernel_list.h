@@ -33,29 +33,21 @@
   X(hidden_##suffix, ExpertHidden<Codec>)   \
   X(down_##suffix, ExpertDown<Codec>)
 
+// Integer products of few rows. The names: rows of inputs, simds that share a row.
+#define NW_DOT_KERNELS(X, suffix, Codec)                         \
+  X(dot1x2_##suffix, DotVec<Band<2>, Codec, 1>)                  \
+  X(dot1x8_##suffix, DotVec<Band<8>, Codec, 1>)                  \
+  X(dot4x2_##suffix, DotVec<Band<2>, Codec, 4>)                  \
+  X(dot4x8_##suffix, DotVec<Band<8>, Codec, 4>)                  \
+  X(dot_hidden_##suffix, DotHidden<Band<4>, Codec, NoCodec>)     \
+  X(dot_down_##suffix, DotDown<Band<8>, Codec, NoCodec>)         \
+  X(moe_hidden_##suffix, DotHidden<Band<4>, Codec, CodecQ8_0>)   \
+  X(moe_down_##suffix, DotDown<Band<8>, Codec, CodecQ8_0>)
+
 // Products of one row with weights of small integers, beside those with halves.
 #define NW_SIDE_KERNELS(X)                                                 \
-  X(dot1x1_f16, Side<DotVec<Apart<1>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>) \
-  X(dot1x4_f16, Side<DotVec<Apart<4>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>)
-
-// Integer products of few rows. The names: rows of inputs, outputs of a simd or a band.
-#define NW_EXPERT_DOT_KERNELS(X, suffix, Codec, Hidden, Down)  \
-  X(dot_hidden_##suffix, DotHidden<Hidden, Codec, NoCodec>)    \
-  X(dot_down_##suffix, DotDown<Down, Codec, NoCodec>)          \
-  X(moe_hidden_##suffix, DotHidden<Hidden, Codec, CodecQ8_0>)  \
-  X(moe_down_##suffix, DotDown<Down, Codec, CodecQ8_0>)
-
-#define NW_DOT_KERNELS(X, suffix, Codec)                       \
-  X(dot1x1_##suffix, DotVec<Apart<1>, Codec, 1>)               \
-  X(dot1x2_##suffix, DotVec<Apart<2>, Codec, 1>)               \
-  X(dot1x4_##suffix, DotVec<Apart<4>, Codec, 1>)               \
-  X(dot4x2_##suffix, DotVec<Apart<2>, Codec, 4>)               \
-  NW_EXPERT_DOT_KERNELS(X, suffix, Codec, Apart<4>, Apart<2>)
-
-#define NW_BAND_KERNELS(X, suffix, Codec)                      \
-  X(dot1xband_##suffix, DotVec<Band<4>, Codec, 1>)                \
-  X(dot4xband_##suffix, DotVec<Band<4>, Codec, 4>)                \
-  NW_EXPERT_DOT_KERNELS(X, suffix, Codec, Band<4>, Band<8>)
+  X(dot1x2_f16, Side<DotVec<Band<2>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>) \
+  X(dot1x8_f16, Side<DotVec<Band<8>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>)
 
 // Matrix tiles, of many rows and of few, need rows of kTileWidth and take no f32, which stays exact.
 #define NW_TILE_KERNELS(X, suffix, Codec)                              \
@@ -83,8 +75,8 @@
 #define NW_KERNELS_DOT(X)                  \
   NW_DOT_KERNELS(X, q8_0, CodecQ8_0)       \
   NW_DOT_KERNELS(X, q4_k, CodecQ4_K)       \
-  NW_BAND_KERNELS(X, q2_k, CodecQ2_K)       \
-  NW_BAND_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
+  NW_DOT_KERNELS(X, q2_k, CodecQ2_K)       \
+  NW_DOT_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
   NW_DOT_KERNELS(X, mxfp4, CodecMXFP4)     \
   NW_SIDE_KERNELS(X)
 

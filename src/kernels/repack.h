@@ -50,8 +50,8 @@ struct Repack {
   };
   k_device const uint8_t* src;  // [n][block_bytes]
   k_device uint8_t* dst;        // the whole stack
-  int64_t first, n, first_run, n_rows, row_blocks,
-      matrix_bytes;  // first_run: the first that has any
+  int64_t first, n, n_rows, row_blocks, matrix_bytes;
+  int64_t first_run;  // that has any of the blocks
   int stripe, run, block_bytes, n_planes;
   int begin[kMaxPlanes], shift[kMaxPlanes];  // of a plane's bytes within a block; log2 of the width
   int change[kMaxPlanes];                    // of planes of 16 bytes and more
@@ -68,15 +68,14 @@ struct Repack {
   k_call int64_t stored(k_private const Run& of, int r) k_const {
     return (of.row + r) * row_blocks + of.block;
   }
-  k_call Piece piece(k_private const Run& of, int r) k_const {
-    Piece p = {0, 0, 0};
-    if (of.row + r >= n_rows) return p;
+  k_call void find(k_private const Run& of, int r, k_private Piece& p) k_const {
+    p.begin = p.end = p.at = 0;
+    if (of.row + r >= n_rows) return;
     const int64_t before = of.low - stored(of, r);
     p.begin = before <= 0 ? 0 : before >= of.count ? of.count : int(before);
     p.end = before + n >= of.count ? of.count : before + n <= 0 ? 0 : int(before + n);
     k_device const uint8_t* from = src + (p.begin - before) * block_bytes;
     p.at = r * pitch() + int(reinterpret_cast<uint64_t>(from) & 15) - p.begin * block_bytes;
-    return p;
   }
   k_call int pitch() k_const { return (run * block_bytes + 47) / 16 * 16; }
 
@@ -89,7 +88,8 @@ struct Repack {
   // is not to be moved.
   k_call int place(k_private const Run& of, int i, int p) k_const {
     const int block = i >> shift[p], column = block / stripe;
-    const Piece row = piece(of, block - column * stripe);
+    Piece row;
+    find(of, block - column * stripe, row);
     if (column < row.begin || column >= row.end) return -1;
     return row.at + column * block_bytes + begin[p] + (i & ((1 << shift[p]) - 1));
   }
@@ -137,7 +137,8 @@ struct Repack {
     of.count = int(row_blocks - of.block < run ? row_blocks - of.block : run);
     k_shared uint32_t* part = sh->part + g.simd * kPartWords;
     for (int r = 0; r < stripe; r++) {
-      const Piece row = piece(of, r);
+      Piece row;
+      find(of, r, row);
       if (row.begin >= row.end) continue;
       g.copy_row(reinterpret_cast<k_shared uint8_t*>(part) + r * pitch(),
                  src + (stored(of, r) + row.begin - of.low) * block_bytes,

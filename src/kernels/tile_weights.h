@@ -49,8 +49,9 @@ struct HalfRun<CodecQ8_0> {
     uint32_t q[4], d;
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
-    load_words(w.a + column, raw.q);
-    raw.d = load_u16(w.b + column / 32 * 2);
+    const int block = column / 32 * CodecQ8_0::kStripe;
+    load_words(w.a + block * 32 + column % 32, raw.q);
+    raw.d = load_u16(w.b + block * 2);
   }
   static k_fn_member void halves(k_private const Raw& raw, int, k_shared const NoTable*, unsigned,
                                  k_private uint32_t* out) {
@@ -68,8 +69,9 @@ struct HalfRun<CodecQ4_K> {
     uint32_t q[4], head[4];
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
-    load_words(w.a + column / 64 * 32 + column % 32, raw.q);
-    load_words(w.b + column / 256 * 16, raw.head);
+    const int block = column / 256 * CodecQ4_K::kStripe;
+    load_words(w.a + block * 128 + column % 256 / 64 * 32 + column % 32, raw.q);
+    load_words(w.b + block * 16, raw.head);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
                                  unsigned, k_private uint32_t* out) {
@@ -97,9 +99,9 @@ struct HalfRun<CodecQ2_K> {
     uint32_t q[4], s, d;
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
-    const int block = column / 256 * CodecQ2_K::kStripe, half = column % 256 / 128;
-    load_words(w.a + block * 64 + half * 32 + column % 32, raw.q);
-    raw.s = w.b[block * 16 + half * 8 + column / 16 % 2 * 4 + column % 128 / 32];
+    const int block = column / 256 * CodecQ2_K::kStripe, upper = column % 256 / 128;
+    load_words(w.a + block * 64 + upper * 32 + column % 32, raw.q);
+    raw.s = w.b[block * 16 + upper * 8 + column / 16 % 2 * 4 + column % 128 / 32];
     raw.d = load_u32(w.c + block * 4);
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
@@ -158,8 +160,9 @@ struct HalfRun<CodecMXFP4> {
     uint32_t q[4], e;
   };
   static k_fn_member void load(k_private const Planes& w, int column, k_private Raw& raw) {
-    load_words(w.a + column / 32 * 16, raw.q);
-    raw.e = w.b[column / 32];
+    const int block = column / 32 * CodecMXFP4::kStripe;
+    load_words(w.a + block * 16, raw.q);
+    raw.e = w.b[block];
   }
   static k_fn_member void halves(k_private const Raw& raw, int column, k_shared const NoTable*,
                                  unsigned, k_private uint32_t* out) {

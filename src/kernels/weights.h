@@ -10,9 +10,9 @@
 //   IQ2_XXS   qs [blocks][64] | d [blocks]                        2 groups        4 runs of 16
 //   MXFP4     qs [blocks][16] | e [blocks]                        1 block         2 runs of 16
 //
-// In planes of Q2_K and IQ2_XXS the same blocks of eight rows lie side by side, those of rows 8i ..
+// In planes of quantised types the same blocks of eight rows lie side by side, those of rows 8i ..
 // 8i + 7 before the next block of these rows, so that lanes that share a row with few others
-// (dot_team.h) still read places next to each other: a row's blocks are kStripe blocks apart. Rows
+// (dot_band.h) still read places next to each other: a row's blocks are kStripe blocks apart. Rows
 // that a last stripe lacks are room without content.
 //
 // The s of Q2_K are those of unit 0, of unit 1 .., by run. The second word of a group of IQ2_XXS
@@ -25,8 +25,7 @@
 // Where kScaled, for products of integers (kernels/dot.h): kRuns / kSums runs in a row share a
 // scale, and x of those of sum j is scale(j) * factor(j) * q - least_scale * least[j], with q as
 // packed signed bytes (words) and an integer factor, so small that factor * q * 2^15 summed over
-// the runs fits 32 bits. kTwist spreads the runs of neighbouring units over the banks of shared
-// memory.
+// the runs fits 32 bits.
 #pragma once
 
 #include "kernels/codes.h"
@@ -175,8 +174,8 @@ typedef CodecOdd<1> CodecF16Odd;
 typedef CodecOdd<2> CodecBF16Odd;
 
 struct CodecQ8_0 : NoMinima {
-  k_value int kUnit = 16, kRuns = 1, kSums = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 32, kStripe = 1, kPlane0 = 32, kPlane1 = 2,
+  k_value int kUnit = 16, kRuns = 1, kSums = 1, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kBlock = 32, kStripe = kStripeRows, kPlane0 = 32, kPlane1 = 2,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {
@@ -184,8 +183,9 @@ struct CodecQ8_0 : NoMinima {
     uint32_t d;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    load_words(w.a + u * 16, raw.q);
-    raw.d = load_u16(w.b + (u & ~1));
+    const int block = (u >> 1) * kStripe;
+    load_words(w.a + block * kPlane0 + (u & 1) * 16, raw.q);
+    raw.d = load_u16(w.b + block * kPlane1);
   }
   static k_fn_member int column(int u, int) { return u * 16; }
   static k_fn_member void words(k_private const Raw& raw, int, k_shared const Table*, unsigned,
@@ -203,8 +203,8 @@ struct CodecQ8_0 : NoMinima {
 };
 
 struct CodecQ4_K {
-  k_value int kUnit = 32, kRuns = 2, kSums = 2, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
-  k_value int kBlock = 256, kStripe = 1, kPlane0 = 128, kPlane1 = 16,
+  k_value int kUnit = 32, kRuns = 2, kSums = 2, kRun = 16, kScaled = 1, kHasMinus = 1;
+  k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 128, kPlane1 = 16,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {
@@ -213,9 +213,10 @@ struct CodecQ4_K {
   };
   // Unit 2p + h of a block: bytes 16h.. of its 32-byte piece p.
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    load_words(w.a + u * 16, raw.q);
-    load_words(w.b + u / 8 * 16, raw.head);
-    raw.pair = u % 8 / 2;
+    const int block = (u >> 3) * kStripe, of_block = u & 7;
+    load_words(w.a + block * kPlane0 + of_block * 16, raw.q);
+    load_words(w.b + block * kPlane1, raw.head);
+    raw.pair = of_block >> 1;
   }
   static k_fn_member int column(int u, int s) {
     return u / 8 * 256 + u % 8 / 2 * 64 + s * 32 + u % 2 * 16;
@@ -250,7 +251,7 @@ struct CodecQ4_K {
 };
 
 struct CodecQ2_K {
-  k_value int kUnit = 64, kRuns = 4, kSums = 4, kRun = 16, kTwist = 1, kScaled = 1, kHasMinus = 1;
+  k_value int kUnit = 64, kRuns = 4, kSums = 4, kRun = 16, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 64, kPlane1 = 16,
               kPlane2 = 4;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
@@ -294,7 +295,7 @@ struct CodecQ2_K {
 };
 
 struct CodecIQ2_XXS : NoMinima {
-  k_value int kUnit = 64, kRuns = 4, kSums = 2, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
+  k_value int kUnit = 64, kRuns = 4, kSums = 2, kRun = 16, kScaled = 1, kHasMinus = 0;
   k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 64, kPlane1 = 2,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef GridTable<kTableCopies> Table;
@@ -339,8 +340,8 @@ struct CodecIQ2_XXS : NoMinima {
 };
 
 struct CodecMXFP4 : NoMinima {
-  k_value int kUnit = 32, kRuns = 2, kSums = 1, kRun = 16, kTwist = 0, kScaled = 1, kHasMinus = 0;
-  k_value int kBlock = 32, kStripe = 1, kPlane0 = 16, kPlane1 = 1,
+  k_value int kUnit = 32, kRuns = 2, kSums = 1, kRun = 16, kScaled = 1, kHasMinus = 0;
+  k_value int kBlock = 32, kStripe = kStripeRows, kPlane0 = 16, kPlane1 = 1,
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef NoTable Table, DotTable;
   struct Raw {
@@ -348,8 +349,8 @@ struct CodecMXFP4 : NoMinima {
     uint32_t e;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    load_words(w.a + u * 16, raw.q);
-    raw.e = w.b[u];
+    load_words(w.a + u * kStripe * kPlane0, raw.q);
+    raw.e = w.b[u * kStripe];
   }
   static k_fn_member int column(int u, int s) { return u * 32 + s * 16; }
   // Twice the value of E2M1 is an integer: 0, 1, 2, 3, 4, 6, 8, 12.

@@ -48,27 +48,27 @@ constexpr bool kTiles = C::kRun >= 8;
 
 bool fits_tiles(const Weight& w) { return w.type != DType::kF32 && w.n_in % kTileWidth == 0; }
 
-// Integer products: every codec of small integers, in rows of whole blocks of inputs.
+// Integer products: every codec of small integers.
 template <class C>
 constexpr bool kDots = C::kScaled != 0;
 
-bool fits_dot(const Weight& w) { return w.n_in % 32 == 0; }
+// A row is a multiple of four units (Band).
+bool fits_dot(const Weight& w) {
+  bool fits = false;
+  with_codec(w, [&]<class C>(Use<C>) { fits = kDots<C> && w.n_in % (4 * C::kUnit) == 0; });
+  return fits;
+}
 
-// Rows of Q8_0 in a band: a multiple of four units (Band).
-bool fits_band(const Weight& w) { return w.n_in % (4 * CodecQ8_0::kUnit) == 0; }
-
-// In bands those weights that take more work to unpack than to multiply.
-template <class C>
-constexpr bool kInBands = std::is_same_v<C, CodecQ2_K> || std::is_same_v<C, CodecIQ2_XXS>;
-template <class C, int N, int R>
-using Dot = DotVec<std::conditional_t<kInBands<C>, Band<4>, Apart<R>>, C, N>;
-template <class C, class Shared8>
-using Hidden = DotHidden<std::conditional_t<kInBands<C>, Band<4>, Apart<4>>, C, Shared8>;
-template <class C, class Shared8>
-using Down = DotDown<std::conditional_t<kInBands<C>, Band<8>, Apart<2>>, C, Shared8>;
-
-// Outputs of a simd, so that every multiprocessor of a large GPU still has several simds.
-int outputs_per_simd(int64_t n_out) { return n_out >= 16384 ? 4 : n_out >= 4096 ? 2 : 1; }
+// The simds that share a row, by its length alone: a row's sum keeps its order whatever the other
+// products of the launch are. f takes a Band.
+template <class F>
+void with_band(int64_t n_in, F&& f) {
+  constexpr int64_t kShortRow = 1024;
+  if (n_in <= kShortRow)
+    f(Band<2>());
+  else
+    f(Band<8>());
+}
 
 // Two groups for every multiprocessor, or a group for every tile.
 int two_each(const Queue& queue, int64_t n_tiles) {
@@ -146,12 +146,6 @@ int64_t fill(K& kernel, std::span<const Product> all, int n_groups, int n, bool 
   return tiles;
 }
 
-int64_t outputs_of(std::span<const Product> all) {
-  int64_t n_out = 0;
-  for (const Product& p : all) n_out += p.w->n_out;
-  return n_out;
-}
-
 }  // namespace
 
 // Matrices of one type share a launch, and in decode those of the two usual types.
@@ -189,22 +183,15 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
       return false;
   }
   if (n_q8 == 0 || n_f16 == 0 || !fits_dot(*q8[0].w)) return false;
-  const auto launch = [&](auto kernel) {
+  with_band(q8[0].w->n_in, [&]<class B>(B) {
+    Side<DotVec<B, CodecQ8_0, 1>, MatVec<CodecF16, 1>> kernel{};
     const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false);
     const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false);
     kernel.a.x = kernel.b.x = x;
     kernel.n_a = kernel.a.n_stretches = two_each(queue_, tiles);
     queue_.run(kernel, kernel.n_a + n_b);
-    return true;
-  };
-  switch (outputs_per_simd(outputs_of(std::span(q8).first(n_q8)))) {
-    case 1:
-      return launch(Side<DotVec<Apart<1>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>{});
-    case 4:
-      return launch(Side<DotVec<Apart<4>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>{});
-    default:
-      return false;
-  }
+  });
+  return true;
 }
 
 void KernelOps::products(std::span<const Product> all, int n_groups, int n, const float* x,
@@ -232,17 +219,13 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
         queue_.run(kernel, tiles);
     };
     if constexpr (kDots<C>)
-      if (!exact_ && fits_dot(first)) {
-        if (n > 1) return launch(Dot<C, 4, 2>{});
-        switch (outputs_per_simd(outputs_of(all))) {
-          case 1:
-            return launch(Dot<C, 1, 1>{});
-          case 2:
-            return launch(Dot<C, 1, 2>{});
-          default:
-            return launch(Dot<C, 1, 4>{});
-        }
-      }
+      if (!exact_ && fits_dot(first))
+        return with_band(first.n_in, [&]<class B>(B) {
+          if (n == 1)
+            launch(DotVec<B, C, 1>{});
+          else
+            launch(DotVec<B, C, 4>{});
+        });
     if (n == 1)
       launch(MatVec<C, 1>{});
     else
@@ -259,7 +242,7 @@ void KernelOps::routed_experts(const ExpertParams& p, int n, int k, const float*
   with_codec(p.w2, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(p.w2)) {
-        const Down<C, NoCodec> kernel{matrix_of(p.w2), {}, k, ids, hidden, nullptr, y};
+        const DotDown<Band<8>, C, NoCodec> kernel{matrix_of(p.w2), {}, k, ids, hidden, nullptr, y};
         return queue_.run(kernel, n * groups(p.w2.n_out, kernel.kOutputs));
       }
     const ExpertDown<C> kernel{matrix_of(p.w2), k, ids, hidden, y};
@@ -274,32 +257,31 @@ void KernelOps::experts(const ExpertParams& routed, const ExpertParams& shared, 
   bool together =
       n <= kFewRows && !exact_ && routed.w1.type == routed.w3.type && routed.limit == shared.limit;
   for (const Weight* w : {&shared.w1, &shared.w3, &shared.w2})
-    together = together && w->type == DType::kQ8_0 && fits_band(*w);
-  for (const Weight* w : {&routed.w1, &routed.w2})
-    with_codec(*w, [&]<class C>(Use<C>) { together = together && kDots<C> && fits_dot(*w); });
+    together = together && w->type == DType::kQ8_0 && fits_dot(*w);
+  for (const Weight* w : {&routed.w1, &routed.w2}) together = together && fits_dot(*w);
   if (!together) return Ops::experts(routed, shared, n, k, x, ids, weights, scratch, y);
   with_codec(routed.w1, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>) {
-      Hidden<C, CodecQ8_0> kernel{matrix_of(routed.w1),
-                                  matrix_of(routed.w3),
-                                  matrix_of(shared.w1),
-                                  matrix_of(shared.w3),
-                                  n,
-                                  k,
-                                  0,
-                                  routed.limit,
-                                  x,
-                                  ids,
-                                  weights,
-                                  scratch.hidden,
-                                  scratch.gate};
+      DotHidden<Band<4>, C, CodecQ8_0> kernel{matrix_of(routed.w1),
+                                              matrix_of(routed.w3),
+                                              matrix_of(shared.w1),
+                                              matrix_of(shared.w3),
+                                              n,
+                                              k,
+                                              0,
+                                              routed.limit,
+                                              x,
+                                              ids,
+                                              weights,
+                                              scratch.hidden,
+                                              scratch.gate};
       queue_.run(kernel, kernel.n_spread = two_each(queue_, kernel.n_tiles()));
     }
   });
   with_codec(routed.w2, [&]<class C>(Use<C>) {
     if constexpr (kDots<C>) {
-      const Down<C, CodecQ8_0> kernel{matrix_of(routed.w2), matrix_of(shared.w2), k, ids,
-                                      scratch.hidden,       scratch.gate,         y};
+      const DotDown<Band<8>, C, CodecQ8_0> kernel{
+          matrix_of(routed.w2), matrix_of(shared.w2), k, ids, scratch.hidden, scratch.gate, y};
       queue_.run(kernel, n * groups(routed.w2.n_out, kernel.kOutputs));
     }
   });
@@ -312,8 +294,8 @@ void KernelOps::expert_hidden(const ExpertParams& p, int n, int k, const float* 
     const Matrix w1 = matrix_of(p.w1), w3 = matrix_of(p.w3);
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(p.w1)) {
-        Hidden<C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
-                                  p.limit, x,  ids, weights, hidden, nullptr};
+        DotHidden<Band<4>, C, NoCodec> kernel{w1,      w3, {},  {},      n,      k,      0,
+                                              p.limit, x,  ids, weights, hidden, nullptr};
         return queue_.run(kernel, kernel.n_spread = two_each(queue_, kernel.n_tiles()));
       }
     const ExpertHidden<C> kernel{w1, w3, k, p.limit, x, ids, weights, hidden};

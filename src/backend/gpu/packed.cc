@@ -39,7 +39,7 @@ Planes planes_of(DType type) {
 bool is_packed(DType type) { return quant::can_decode(type); }
 
 int stripe_rows(DType type) {
-  return type == DType::kQ2_K || type == DType::kIQ2_XXS ? kernels::kStripeRows : 1;
+  return dtype_info(type).block_elements > 1 ? kernels::kStripeRows : 1;
 }
 
 int64_t packed_matrix_bytes(DType type, int64_t n_in, int64_t n_out) {
