@@ -192,7 +192,7 @@ k_value int kNoApe = -1, kApeF32 = 0, kApeF16 = 1, kApeBf16 = 2;
 // bias (ape) it is a whole compressor step: s gets the bias on the way, and the rows of the step go
 // into the rings, whose entries for older tokens must outlast it (KernelOps::compressor_step).
 struct Compress {
-  k_value int kThreads = 256;
+  k_value int kThreads = 256, kBatch = 8;
   struct Shared {
     float row[kMaxRow];
     float part[32];
@@ -240,19 +240,36 @@ struct Compress {
     }
   }
 
-  // Channel c of window w: the softmax average over its tokens, oldest first. With overlap the
-  // window before acts with the first half of its channels, this one with the second.
+  // Scores and values of tokens t .. of a window, beyond `end` of the last: asked for together, or
+  // each would wait for the one before. With overlap the window before acts with the first half of
+  // its channels, this one with the second.
+  k_call void ask(int r, int w, int c, int t, int end, k_private float (&scores)[kBatch],
+                  k_private float (&values)[kBatch]) k_const {
+    k_unroll for (int i = 0; i < kBatch; i++) {
+      const int at = min_int(t + i, end - 1);
+      const int channel = (overlap && at >= w * ratio ? out.format.dim : 0) + c;
+      scores[i] = score(r, at, channel);
+      values[i] = token_row(r, at, k, k_ring)[channel];
+    }
+  }
+
+  // Channel c of window w: the softmax average over its tokens, oldest first.
   k_call float pool(int r, int w, int c) k_const {
-    const int later = overlap ? out.format.dim : 0;
     const int begin = overlap && w > 0 ? (w - 1) * ratio : w * ratio, end = (w + 1) * ratio;
     float top = -k_float(0x7f800000u), sum = 0, value = 0;
-    for (int t = begin; t < end; t++)
-      top = max_float(top, score(r, t, (t < w * ratio ? 0 : later) + c));
-    for (int t = begin; t < end; t++) {
-      const int channel = (t < w * ratio ? 0 : later) + c;
-      const float weight = k_exp(score(r, t, channel) - top);
-      sum += weight;
-      value = k_mad(weight, token_row(r, t, k, k_ring)[channel], value);
+    float scores[kBatch], values[kBatch];
+    for (int t = begin; t < end; t += kBatch) {
+      ask(r, w, c, t, end, scores, values);
+      k_unroll for (int i = 0; i < kBatch; i++) top = max_float(top, scores[i]);
+    }
+    for (int t = begin; t < end; t += kBatch) {
+      if (end - begin > kBatch) ask(r, w, c, t, end, scores, values);
+      k_unroll for (int i = 0; i < kBatch; i++) {
+        if (t + i >= end) continue;
+        const float weight = k_exp(scores[i] - top);
+        sum += weight;
+        value = k_mad(weight, values[i], value);
+      }
     }
     return value / sum;
   }
