@@ -168,14 +168,16 @@ struct HcPost {
   }
 };
 
+k_value int kHcColumns = 64;                                 // of a slice
+k_value int kHcMixes = kMaxStreams * (2 + kMaxStreams) + 1;  // and the sum of squares
+
 // First half of hc_pre and hc_head, and of hc_next with the hc_post before it: for kColumns columns
 // of every stream, the products with every row of fn and the sum of squares, of kRows rows, which
-// share the weights. partial [n][slices][n_mixes + 1].
+// share the weights. partial [n][n_mixes + 1][slices].
 template <class C, int kRows>
 struct HcMix {
-  k_value int kThreads = 256, kSimds = 8, kColumns = 64;
-  k_value int kMixes = kMaxStreams * (2 + kMaxStreams) + 1;  // and the sum of squares
-  k_value int kEach = (kMixes + kSimds - 1) / kSimds;        // of a simd
+  k_value int kThreads = 256, kSimds = 8, kColumns = kHcColumns;
+  k_value int kEach = (kHcMixes + kSimds - 1) / kSimds;  // of a simd
   struct Shared {
     typename C::Table table;
     alignas(16) float streams[kRows * kMaxStreams * kColumns];
@@ -257,7 +259,7 @@ struct HcMix {
       k_unroll for (int row = 0; row < kRows; row++) {
         const float all = g.simd_sum(sum[e][row]);
         if (g.lane == 0 && row < n_rows)
-          partial[(int64_t(r0 + row) * slices + slice) * (n_mixes + 1) + o] = all;
+          partial[(int64_t(r0 + row) * (n_mixes + 1) + o) * slices + slice] = all;
       }
     }
   }
@@ -270,6 +272,9 @@ struct HcMix {
 struct HcFinish {
   k_value int kThreads = 544, kResident = 1, kWorkers = 512, kHeld = 2,
               kMaxWidth = 4 * kHeld * kWorkers;
+  // Sums of a simd, of so many slices on every lane.
+  k_value int kSimds = kThreads / kSimd, kEach = (kHcMixes + kSimds - 1) / kSimds;
+  k_value int kSlices = (kMaxWidth / kHcColumns + kSimd - 1) / kSimd;
   struct Shared {
     float part[32];
     float sums[64], mixes[64], base[64], scale[3];
@@ -285,6 +290,13 @@ struct HcFinish {
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const int r = int(g.group), n = p.n_mixes, d = int(p.d);
     const bool works = int(g.index) < kWorkers;
+    // What is needed first is asked for first: the streams are 64 KiB for one multiprocessor.
+    k_device const float* in = partial + int64_t(r) * slices * (n + 1);
+    float sums[kEach][kSlices];
+    k_unroll for (int e = 0; e < kEach; e++) k_unroll for (int i = 0; i < kSlices; i++) {
+      const int o = e * kSimds + int(g.simd), s = i * kSimd + int(g.lane);
+      sums[e][i] = o <= n && s < slices ? in[o * slices + s] : 0.0f;
+    }
     k_device const float* streams = X + int64_t(r) * p.n_hc * d;
     Word4 held[kHeld][kMaxStreams];
     k_unroll for (int i = 0; i < kHeld; i++) k_unroll for (int h = 0; h < kMaxStreams; h++) {
@@ -304,12 +316,12 @@ struct HcFinish {
       for (int o = int(g.lane); o < n; o += kSimd) sh->base[o] = p.base[o];
       if (g.lane < (n == p.n_hc ? 1u : 3u)) sh->scale[g.lane] = p.scale[g.lane];
     }
-    k_device const float* in = partial + int64_t(r) * slices * (n + 1);
-    for (int o = int(g.simd); o <= n; o += kThreads / kSimd) {
+    k_unroll for (int e = 0; e < kEach; e++) {
+      const int o = e * kSimds + int(g.simd);
       float sum = 0;
-      for (int s = int(g.lane); s < slices; s += kSimd) sum += in[s * (n + 1) + o];
+      k_unroll for (int i = 0; i < kSlices; i++) sum += sums[e][i];
       sum = g.simd_sum(sum);
-      if (g.lane == 0) sh->sums[o] = sum;
+      if (g.lane == 0 && o <= n) sh->sums[o] = sum;
     }
     g.barrier();
     const float inverse_rms = 1.0f / k_sqrt(sh->sums[n] / float(p.n_hc * p.d) + p.rms_eps);

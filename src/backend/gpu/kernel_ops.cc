@@ -11,7 +11,6 @@ namespace {
 
 using Inputs = kernels::AttentionInputs;
 
-constexpr int kHcColumns = kernels::HcMix<kernels::CodecF32, 1>::kColumns;
 constexpr int kFewestTileTokens = 32;  // of all devices
 
 }  // namespace
@@ -67,7 +66,7 @@ int64_t KernelOps::place(const StepLimits& limits, std::byte* base, Scratch& s) 
   take(s.halves, (s.n_halves + 1) / 2);
   take(s.parts, few * limits.n_heads * kernels::kMaxParts * (limits.head_dim + 2));
   const int64_t n_mixes = int64_t{limits.n_hc} * (2 + limits.n_hc);
-  take(s.hc_partial, limits.n_rows * groups(limits.d_model, kHcColumns) * (n_mixes + 1));
+  take(s.hc_partial, limits.n_rows * groups(limits.d_model, kernels::kHcColumns) * (n_mixes + 1));
   take(s.best_keys, few * kernels::kBestSlices * kernels::kBestOfSlice * 2);
   take(s.best_nans, few * kernels::kBestSlices);
   return at;

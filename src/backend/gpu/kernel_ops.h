@@ -24,7 +24,7 @@ struct Scratch {
   uint16_t* halves = nullptr;    // inputs of a product, or of both products of routed experts
   int64_t n_halves = 0;
   float* parts = nullptr;       // attention, [few rows][n_heads][kMaxParts][head_dim + 2]
-  float* hc_partial = nullptr;  // [n_rows][slices][n_mixes + 1]
+  float* hc_partial = nullptr;  // [n_rows][n_mixes + 1][slices]
   // Of few rows: the best of their slices, and whether there are numbers (kernels/best_logits.h).
   uint32_t *best_keys = nullptr, *best_nans = nullptr;
 };
