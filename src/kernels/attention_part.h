@@ -56,6 +56,8 @@ struct AttentionPart {
   k_value int kDims = 128 * kBlocks, kStride = kDims + 8;  // halves; rows start in different banks
   k_value int kEach = kDims / kSimds;  // dims of a simd: of the scores' sums, of the values
   k_value int kWeightStride = kTile + 8;
+  k_value int kSimdKeys = kKeys / kSimds;                 // of a step
+  k_value int kEights = (kDims / 8 + kSimd - 1) / kSimd;  // of a key and lane
   struct Shared {
     uint16_t rows[kKeys * kStride];                // queries at first, then keys
     uint16_t weights[2 * kHeads * kWeightStride];  // of the step's keys: high and low halves
@@ -98,22 +100,24 @@ struct AttentionPart {
     }
   }
 
-  k_call void load_keys(k_private const Group& g, k_shared Shared* sh, int r, int first, int end,
-                        int n_window) k_const {
-    k_device const uint8_t* rows[kKeys / kSimds];
-    k_unroll for (int i = 0; i < kKeys / kSimds; i++) {
+  // Asks for the simd's keys of a step: their places are several loads away, one behind the other.
+  k_call void ask_keys(k_private const Group& g, int r, int first, int end, int n_window,
+                       k_private RawEight (&raw)[kSimdKeys][kEights]) k_const {
+    k_device const uint8_t* rows[kSimdKeys];
+    k_unroll for (int i = 0; i < kSimdKeys; i++) {
       const int key = min_int(first + int(g.simd) + i * kSimds, end - 1);
       bool compressed;  // of the same format
       rows[i] = key_row(p, r, key, n_window, &compressed);
     }
-    const int kEights = (kDims / 8 + kSimd - 1) / kSimd;  // of a key and lane
-    RawEight raw[kKeys / kSimds][kEights];
-    k_unroll for (int i = 0; i < kKeys / kSimds; i++) k_unroll for (int j = 0; j < kEights; j++) {
+    k_unroll for (int i = 0; i < kSimdKeys; i++) k_unroll for (int j = 0; j < kEights; j++) {
       const int d = 8 * (j * kSimd + int(g.lane));
       load_eight(p.row, rows[i], d < p.head_dim ? d : 0, raw[i][j]);
     }
+  }
+  k_call void put_keys(k_private const Group& g, k_shared Shared* sh, int first, int end,
+                       k_private const RawEight (&raw)[kSimdKeys][kEights]) k_const {
     g.barrier();
-    k_unroll for (int i = 0; i < kKeys / kSimds; i++) {
+    k_unroll for (int i = 0; i < kSimdKeys; i++) {
       const int t = int(g.simd) + i * kSimds;
       const bool there = first + t < end;
       k_unroll for (int j = 0; j < kEights; j++) {
@@ -202,6 +206,8 @@ struct AttentionPart {
     const int n_keys = all_keys(p, r), n_window = window_keys(p, r), length = part_length(n_keys);
     const int begin = part * length, end = min_int(begin + length, n_keys);
     if (begin >= n_keys) return;
+    RawEight keys[kSimdKeys][kEights];
+    ask_keys(g, r, begin, end, n_window, keys);
     FragA high[kEach / 16], low[kEach / 16];
     load_queries(g, sh, r, head0, high, low);
     if (int(g.index) < kHeads) {
@@ -211,7 +217,8 @@ struct AttentionPart {
     FragC values[kEach / 8];
     k_unroll for (int i = 0; i < kEach / 8; i++) g.clear(values[i]);
     for (int first = begin; first < end; first += kKeys) {
-      load_keys(g, sh, r, first, end, n_window);
+      put_keys(g, sh, first, end, keys);
+      if (first + kKeys < end) ask_keys(g, r, first + kKeys, end, n_window, keys);
       for (int key = 0; key < kKeys && first + key < end; key += kTile) {
         scores(g, sh, key, high, low);
         weigh(g, sh, min_int(kTile, end - first - key));
