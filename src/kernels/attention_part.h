@@ -233,7 +233,7 @@ struct AttentionPart {
 // row and head, two dims per thread at a time. Further groups, one per row, bring the step's rows
 // into the ring: nobody reads its oldest rows any more.
 struct AttentionMerge {
-  k_value int kThreads = 256;
+  k_value int kThreads = 256, kBatch = 8;  // parts asked for at once
   struct Shared {
     float weight[kMaxParts];
   };
@@ -261,9 +261,18 @@ struct AttentionMerge {
     for (int d = 2 * int(g.index); d < p.head_dim; d += 2 * kThreads) {
       k_device const float* value = part_value(p, g.group, 0) + d;
       float a = 0, b = 0;
-      for (int part = 0; part < n_parts; part++, value += p.head_dim) {
-        a = k_mad(sh->weight[part], value[0], a);
-        b = k_mad(sh->weight[part], value[1], b);
+      for (int first = 0; first < n_parts; first += kBatch) {
+        float even[kBatch], odd[kBatch];
+        k_unroll for (int i = 0; i < kBatch; i++) {
+          k_device const float* of = value + min_int(first + i, n_parts - 1) * p.head_dim;
+          even[i] = of[0];
+          odd[i] = of[1];
+        }
+        k_unroll for (int i = 0; i < kBatch; i++) {
+          if (first + i >= n_parts) continue;
+          a = k_mad(sh->weight[first + i], even[i], a);
+          b = k_mad(sh->weight[first + i], odd[i], b);
+        }
       }
       store_turned_back(p, r, head, d, a, b);
     }
