@@ -9,11 +9,12 @@
 #     agree     Minnow's logits against the scalar reference, 2,000 positions, as prompts and decoded
 #     load      how fast weights come to the card, of the bus's rate in the same run
 #     flash     full-shape q2 file (one layer's experts for all), speed at 2k, 8k and 32k
-#     host      the same with a twentieth of the experts in this machine's memory
+#     host      the whole file with a twentieth of the experts in this machine's memory
 #     profile   the kernels of a decoded token and of a prompt chunk, by time (needs ncu)
 #
 # BUILD is a build folder of the preset `cuda`. Logs and CSV files go to the folder OUT, by default
-# `out` beside the script; the model file to SCRATCH, by default /dev/shm.
+# `out` beside the script; model files to SCRATCH, by default /dev/shm: 45 GB for `load`, 87 for
+# `host`, which are removed afterwards, 11 and 11 for `flash` and `profile`.
 set -eu
 
 pack() {
@@ -37,7 +38,8 @@ enter() {
   OUT=${OUT:-$(pwd)/out}
   SCRATCH=${SCRATCH:-/dev/shm}
   mkdir -p "$OUT"
-  export LD_LIBRARY_PATH="$(pwd)/lib"
+  LD_LIBRARY_PATH=$(pwd)/lib
+  export LD_LIBRARY_PATH
   # Tests look for their data where they were built.
   data=$(strings gpu_test 2>/dev/null | grep -m1 '/tests/data$' || true)
   if [ -n "$data" ] && [ ! -e "$data/tiny" ]; then
@@ -79,20 +81,23 @@ agree() {
 model() { # NAME ARGS
   file=$SCRATCH/narwhal-$1.gguf
   shift
-  [ -e "$file" ] || ./narwhal synth -o "$file" --quant q2 --alias-experts 1 --memory-floor-mib 0 "$@" >/dev/null
+  [ -e "$file" ] || ./narwhal synth -o "$file" --quant q2 --memory-floor-mib 0 "$@" >/dev/null
 }
+flash_model() { model flash --alias-experts 1; }
 
-# The second time the file's pages are known to be in memory.
+# Half of the layers, with experts of their own: 45 GB. The second time the file's pages are known
+# to be in memory.
 load() {
-  model flash
+  model half --layers 22
   for try in 1 2; do
     ./narwhal bench --backend cuda -m "$file" --ctx 1024 --ctx-start 128 --ctx-max 128 --gen 4 \
       --warmup 0 --repeat 1 --csv "$OUT/load-$try.csv" | grep '^load'
   done
+  rm -f "$file"
 }
 
 flash() {
-  model flash
+  flash_model
   clocks
   # Experts of one layer serve for all: a part of them comes from the cache on the chip.
   ./narwhal bench --backend cuda -m "$file" --ctx 40960 --ctx-start 2048 --ctx-max 32768 \
@@ -100,16 +105,17 @@ flash() {
   clocks
 }
 
-# As on a card of 80 GB: 4 to 5% of the experts stay out.
+# As on a card of 80 GB: 4 to 5% of the experts stay out of the whole file, 87 GB.
 host() {
-  model flash
+  model whole
   ./narwhal bench --backend cuda -m "$file" --gpu-memory-mb 79000 --ctx 4096 --ctx-start 2048 \
     --ctx-max 2048 --gen 64 --repeat 2 --csv "$OUT/host.csv"
+  rm -f "$file"
 }
 
 profile() {
   command -v ncu >/dev/null || { echo "profile: no ncu"; return 0; }
-  model flash-5-layers --layers 5
+  model flash-5-layers --layers 5 --alias-experts 1
   ncu --clock-control none --cache-control none --graph-profiling node -k 'regex:^nw_(?!repack)' \
     --metrics gpu__time_duration.sum,dram__bytes_read.sum --csv --launch-count 1000 \
     --log-file "$OUT/profile.csv" ./narwhal bench --backend cuda -m "$file" --ctx 4096 \
