@@ -17,6 +17,13 @@
 
 namespace narwhal::serve {
 
+// How many times as long as without a sanitizer an answer may take.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr int kSlowness = 20;
+#else
+inline constexpr int kSlowness = 1;
+#endif
+
 struct HttpResult {
   int status = 0;  // 0: the connection closed without an answer
   std::string head, body;
@@ -65,7 +72,7 @@ class Client {
   }
 
   // Bytes that have come, waiting at most `ms` for the first; empty at the end or when none came.
-  std::string receive(int ms = 120'000) {
+  std::string receive(int ms = 120'000 * kSlowness) {
     pollfd p{fd_, POLLIN, 0};
     if (::poll(&p, 1, ms) <= 0) return {};
     char buffer[65536];

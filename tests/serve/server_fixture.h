@@ -72,7 +72,8 @@ class TestServer {
 
 // Whether the condition comes true within the limit.
 template <class F>
-bool eventually(F condition, std::chrono::milliseconds limit = std::chrono::seconds(20)) {
+bool eventually(F condition,
+                std::chrono::milliseconds limit = std::chrono::seconds(20 * kSlowness)) {
   const auto end = std::chrono::steady_clock::now() + limit;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > end) return false;
