@@ -32,13 +32,11 @@ k_fn void change_plane(int change, k_private Word4& w) {
 
 // Blocks [first, first + n) of a stack of matrices. Of a matrix the blocks of `stripe` rows are
 // laid side by side: byte j of block b of row s * stripe + r goes to plane p at
-// ((s * row_blocks + b) * stripe + r) * width + j - begin of that plane. Without stripes a matrix
-// counts as one row.
+// ((s * row_blocks + b) * stripe + r) * width + j - begin of that plane.
 //
 // A simd brings a run, up to `run` neighbouring blocks of every row of a stripe, into shared memory
 // as they lie, 16 bytes a lane, and writes their part of each plane 16 bytes a lane, from wherever
-// in the blocks those come. Runs start at multiples of `run` in a row, so that their parts of all
-// planes start at words.
+// in the blocks those come.
 struct Repack {
   k_value int kThreads = 128, kSimds = kThreads / kSimd, kMaxPlanes = 3, kMostRows = 8;
   k_value int kRunBytes = 5376;  // 64 blocks of Q2_K, 32 of the longest kind

@@ -31,8 +31,8 @@ std::vector<Plane> planes_of(DType type) {
   }
 }
 
-// The scales of Q2_K by unit and run: run s of unit 2a + h is columns 128 a + 32 s +
-// 16 h of the block.
+// The scales of Q2_K by unit and run: run s of unit 2a + h is columns 128 a + 32 s + 16 h of the
+// block.
 void scales_by_unit(std::byte* block) {
   std::byte out[16];
   for (int a = 0; a < 2; a++)

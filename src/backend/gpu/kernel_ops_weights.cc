@@ -382,7 +382,7 @@ bool KernelOps::fused_hc(const HcParams& p, const float* norm, int n, int n_mixe
   const bool plain =
       p.fn.type == DType::kF32 || p.fn.type == DType::kF16 || p.fn.type == DType::kBF16;
   if (!plain || p.d % 8 != 0 || p.d > HcFinish::kMaxWidth) return false;
-  const int slices = static_cast<int>(groups(p.d, HcMix<CodecF32, 1>::kColumns));
+  const int slices = static_cast<int>(groups(p.d, kHcColumns));
   NW_CHECK(n <= limits_.n_rows && p.n_hc <= limits_.n_hc && p.d <= limits_.d_model,
            "{} rows of {} x {}", n, p.n_hc, p.d);
   with_codec(p.fn, [&]<class C>(Use<C>) {

@@ -2,7 +2,6 @@
 
 #include <array>
 #include <bit>
-#include <utility>
 
 #include "base/check.h"
 #include "kernels/repack.h"
@@ -39,6 +38,7 @@ Planes planes_of(DType type) {
 bool is_packed(DType type) { return quant::can_decode(type); }
 
 int stripe_rows(DType type) {
+  static_assert(kernels::kStripeRows <= kernels::Repack::kMostRows);
   return dtype_info(type).block_elements > 1 ? kernels::kStripeRows : 1;
 }
 
@@ -61,14 +61,12 @@ void repack(Queue& queue, const Weight& w, const std::byte* src, int64_t first_b
   k.dst = reinterpret_cast<uint8_t*>(packed);
   k.first = first_block;
   k.n = n_blocks;
-  const int64_t row_blocks = w.n_in / info.block_elements;
   k.stripe = stripe_rows(w.type);
-  k.n_rows = k.stripe > 1 ? w.n_out : 1;
-  k.row_blocks = k.stripe > 1 ? row_blocks : row_blocks * w.n_out;
+  k.n_rows = w.n_out;
+  k.row_blocks = w.n_in / info.block_elements;
   k.matrix_bytes = packed_matrix_bytes(w.type, w.n_in, w.n_out);
   k.block_bytes = info.block_bytes;
-  k.run = k.stripe > 1 ? Repack::kRunBytes / (k.stripe * info.block_bytes)
-                       : Repack::kRunBytes / info.block_bytes / 32 * 32;
+  k.run = Repack::kRunBytes / (k.stripe * info.block_bytes);
   for (const Plane& plane : planes_of(w.type)) {
     if (plane.n_bytes == 0) break;
     k.begin[k.n_planes] = plane.begin;
@@ -77,16 +75,13 @@ void repack(Queue& queue, const Weight& w, const std::byte* src, int64_t first_b
   }
   const int64_t across = (k.row_blocks + k.run - 1) / k.run;
   const int64_t stripes = (k.n_rows + k.stripe - 1) / k.stripe;
-  // The first and the last run of a block's stripe; without stripes the block's own.
-  const auto runs_of = [&](int64_t block) {
-    const int64_t matrix = block / (k.n_rows * k.row_blocks);
-    const int64_t row = block % (k.n_rows * k.row_blocks) / k.row_blocks;
-    const int64_t begin = (matrix * stripes + row / k.stripe) * across;
-    const int64_t own = begin + block % k.row_blocks / k.run;
-    return k.stripe > 1 ? std::pair(begin, begin + across - 1) : std::pair(own, own);
+  // The first run of a block's stripe.
+  const auto run_of = [&](int64_t block) {
+    const int64_t row = block / k.row_blocks, matrix = row / k.n_rows;
+    return (matrix * stripes + (row - matrix * k.n_rows) / k.stripe) * across;
   };
-  k.first_run = runs_of(first_block).first;
-  const int64_t n_runs = runs_of(first_block + n_blocks - 1).second - k.first_run + 1;
+  k.first_run = run_of(first_block);
+  const int64_t n_runs = run_of(first_block + n_blocks - 1) + across - k.first_run;
   queue.run(k, (n_runs + Repack::kSimds - 1) / Repack::kSimds);
 }
 
