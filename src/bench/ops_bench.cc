@@ -24,13 +24,23 @@ bool wanted(const std::string& filter, std::string_view name) {
   return filter.empty() || filter == name;
 }
 
-// One call after another until the time is up, at least three; the median. Calls too short for the
-// clock are timed in batches.
-double time_cell(const Cell& cell, Ops& ops, double seconds, double first_call) {
+double call_once(const Cell& cell, Ops& ops, int64_t turn) {
   const Clock now = steady_clock();
-  const auto batch = static_cast<int64_t>(std::clamp(0.001 / first_call, 1.0, 10000.0));
+  const double start = now();
+  cell.run(turn);
+  ops.sync();
+  return now() - start;
+}
+
+// One call after another until the time is up, at least three; the median. Calls too short for the
+// clock, or for the wait at their end, are timed in batches: by the second call, as the first loads
+// a device's kernels.
+double time_cell(const Cell& cell, Ops& ops, double seconds) {
+  const Clock now = steady_clock();
+  const double second_call = call_once(cell, ops, 1);
+  const auto batch = static_cast<int64_t>(std::clamp(0.002 / second_call, 1.0, 10000.0));
   std::vector<double> samples;
-  int64_t turn = 1;
+  int64_t turn = 2;
   for (double spent = 0; spent < seconds || samples.size() < 3;) {
     const double start = now();
     for (int64_t i = 0; i < batch; i++) cell.run(turn++);
@@ -40,14 +50,6 @@ double time_cell(const Cell& cell, Ops& ops, double seconds, double first_call) 
     spent += took;
   }
   return spread(samples).median;
-}
-
-double first_call(const Cell& cell, Ops& ops) {
-  const Clock now = steady_clock();
-  const double start = now();
-  cell.run(0);
-  ops.sync();
-  return now() - start;
 }
 
 // The run of one level.
@@ -64,7 +66,7 @@ class LevelBench {
   // Nothing is added when the results are not sane, so that the cell counts as missing.
   void measure(const OpsRig& rig, const Cell& cell) {
     if (!wanted(o_.op, cell.op)) return;
-    const double once = first_call(cell, ops_);
+    call_once(cell, ops_, 0);
     if (!rig.sane(cell)) return;
     OpRow r;
     r.level = level_;
@@ -73,7 +75,7 @@ class LevelBench {
     r.n = cell.n;
     r.bytes = cell.bytes;
     r.macs = cell.macs;
-    r.seconds = time_cell(cell, ops_, o_.cell_seconds, once);
+    r.seconds = time_cell(cell, ops_, o_.cell_seconds);
     r.gb_per_s = static_cast<double>(r.bytes) / r.seconds * 1e-9;
     r.gop_per_s = 2 * static_cast<double>(r.macs) / r.seconds * 1e-9;
     r.of_limit = least_seconds(r.bytes, r.macs, read_, gops_) / r.seconds;
@@ -85,7 +87,7 @@ class LevelBench {
   void measure_chunk(const OpsRig& rig, int max_rows, const Make& make) {
     const Cell probe = make(std::min(8, max_rows));
     if (!wanted(o_.op, probe.op)) return;
-    const double per_row = first_call(probe, ops_) / probe.n;
+    const double per_row = call_once(probe, ops_, 0) / probe.n;
     int n = max_rows;
     while (n > 16 && per_row * n > 0.25) n /= 2;
     measure(rig, make(n));
