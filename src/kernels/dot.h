@@ -53,6 +53,7 @@ k_fn void dot_round(k_private const Group& g, k_shared S* sh, int item, int item
 template <int N, class S>
 k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const float* x,
                      int64_t x_stride, int n, int begin, int count) {
+  g.await_results();
   g.barrier();
   if (int(g.index) < S::kZeros) sh->zeros[g.index] = 0;
   const int items = count / 16;  // of a row
@@ -141,6 +142,7 @@ struct DotVec {
   k_value int kThreads = kDotThreads, kResident = 2, kRows = N,
               kOutputs = Team::kOutputs;  // of a tile
   k_value int R = Team::kRows;
+  k_value bool kBeginsEarly = true;
   typedef DotShared<Team, C, N> Shared;
   ProductList list;
   int n_groups, n;
@@ -196,12 +198,12 @@ struct DotVec {
 
   k_call void store(k_private const Group& g, k_shared Shared* sh, int turn,
                     k_private const Tile& t, k_private float (&acc)[R][N]) k_const {
-    band_sum<N>(g, sh, turn, acc);
-    const int row = int(g.index);
-    if (row >= kOutputs || row >= t.count) return;
+    band_sum(Team(), g, sh, turn, acc);
+    const int in_band = int(g.lane), row = int(g.simd) / Team::kSimds * 16 + in_band;
+    if (!is_first(Team(), g) || in_band >= 16 || row >= t.count) return;
     k_unroll for (int c = 0; c < N; c++) {
       if (c >= n - t.c0) continue;
-      const float sum = row_total(Team(), sh, turn, N, c, row);
+      const float sum = band_total(Team(), g, sh, turn, N, c, in_band);
       k_device float* out = t.y + int64_t(t.c0 + c) * t.n_out + t.first + row;
       *out = add ? *out + sum : sum;
     }
@@ -227,6 +229,7 @@ struct DotVec {
         follow(coming, next);
       else if (more)
         find(g, at + 1, coming, next);
+      if (!more && n_groups > 1) g.release_next();  // wo_a: wo_b's groups wait for room
       const bool held = t.n_in <= Shared::kColumns && held_part == t.part && held_c0 == t.c0;
       const int64_t stride = int64_t(t.n_in) * n_groups;
       float acc[R][N];

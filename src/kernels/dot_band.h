@@ -16,9 +16,9 @@ k_value int kDotMaxUsed = 32;  // experts of a token
 // of four units, so that a simd has all of its lanes' or none.
 template <int S>
 struct Band {
-  k_value int kRows = 2, kOutputs = 16 * kDotSimds / S, kPairs = kOutputs / 2;
-  k_value int kLanes = 4 * S;       // that share a row
-  k_value int kColumns = 1024 * S;  // of one row of inputs in shared memory at a time
+  k_value int kSimds = S, kRows = 2, kOutputs = 16 * kDotSimds / S, kPairs = kOutputs / 2;
+  k_value int kLanes = 4 * S;                   // that share a row
+  k_value int kColumns = S == 8 ? 8192 : 4096;  // of one row of inputs in shared memory at a time
 
   static k_fn_member int slot(k_private const Group& g) {
     return int(g.simd) % S * 4 + int(g.lane) % 4;
@@ -101,31 +101,32 @@ k_fn k_shared float* band_part(k_shared Sh* sh, int turn, int n, int c, int simd
 }
 
 // Sums of a tile's rows, for band_total. `turn` counts tiles; every thread of the group calls.
-template <int N, class Sh>
-k_fn void band_sum(k_private const Group& g, k_shared Sh* sh, int turn,
+template <int S, int N, class Sh>
+k_fn void band_sum(Band<S>, k_private const Group& g, k_shared Sh* sh, int turn,
                    k_private float (&acc)[2][N]) {
+  if (S == 1) g.simd_barrier();  // sums of the tile before have been read
   k_unroll for (int r = 0; r < 2; r++) k_unroll for (int c = 0; c < N; c++) {
     float sum = acc[r][c];
     sum += g.simd_shuffle(sum, g.lane ^ 1u);
     sum += g.simd_shuffle(sum, g.lane ^ 2u);
     if (g.lane % 4 == 0) band_part(sh, turn, N, c, int(g.simd))[int(g.lane) / 4 + 8 * r] = sum;
   }
-  g.barrier();  // who writes this part again has passed the barrier of the tile between
+  if (S == 1)
+    g.simd_barrier();
+  else
+    g.barrier();  // who writes this part again has passed the barrier of the tile between
 }
+// Row or pair `of` of a band, of which the first simd's lane `of` makes what becomes of the sums.
 template <int S, class Sh>
-k_fn float band_total(k_shared Sh* sh, int turn, int n, int c, int band, int row) {
+k_fn float band_total(Band<S>, k_private const Group& g, k_shared Sh* sh, int turn, int n, int c,
+                      int row) {
   float sum = 0;
-  k_unroll for (int i = 0; i < S; i++) sum += band_part(sh, turn, n, c, band * S + i)[row];
+  k_unroll for (int i = 0; i < S; i++) sum += band_part(sh, turn, n, c, int(g.simd) + i)[row];
   return sum;
 }
-// Row c of inputs, output `row` of the tile; of a pair both.
-template <int S, class Sh>
-k_fn float row_total(Band<S>, k_shared Sh* sh, int turn, int n, int c, int row) {
-  return band_total<S>(sh, turn, n, c, row / 16, row % 16);
-}
-template <int S, class Sh>
-k_fn float pair_total(Band<S>, k_shared Sh* sh, int turn, int pair, bool up) {
-  return band_total<S>(sh, turn, 1, 0, pair / 8, pair % 8 + (up ? 8 : 0));
+template <int S>
+k_fn bool is_first(Band<S>, k_private const Group& g) {
+  return int(g.simd) % S == 0;
 }
 
 }  // namespace kernels

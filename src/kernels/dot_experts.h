@@ -38,12 +38,13 @@ k_fn void dot_hidden(k_private const Group& g, k_shared S* sh, k_shared const Ta
   float acc[R][1];
   k_unroll for (int r = 0; r < R; r++) acc[r][0] = 0;
   dot_rows<Team, C, 1>(g, sh, table, batch, rows, next, more, int(n_in), x, 0, 1, acc);
-  band_sum<1>(g, sh, turn, acc);
-  const int pair = int(g.index);
-  if (pair >= Team::kPairs || j + pair >= inner) return;
-  const float gate = pair_total(Team(), sh, turn, pair, false);
-  const float up = pair_total(Team(), sh, turn, pair, true);
-  hidden[j + pair] = silu_clamped(gate, up, limit) * weight;
+  band_sum(Team(), g, sh, turn, acc);
+  const int in_band = int(g.lane);
+  const int64_t at = j + int(g.simd) / Team::kSimds * 8 + in_band;
+  if (!is_first(Team(), g) || in_band >= 8 || at >= inner) return;
+  const float gate = band_total(Team(), g, sh, turn, 1, 0, in_band);
+  const float up = band_total(Team(), g, sh, turn, 1, 0, in_band + 8);
+  hidden[at] = silu_clamped(gate, up, limit) * weight;
 }
 
 // Tiles of the shared expert, of fewer values so that nearly every group has one, then those of the
@@ -54,6 +55,7 @@ struct DotHidden {
   typedef Band<8> SharedTeam;
   k_value int kThreads = kDotThreads, kResident = 2, kOutputs = Team::kPairs;
   k_value int R = Team::kRows;
+  k_value bool kBeginsEarly = true;
   typedef DotShared<Team, C, 1> Shared;
   Matrix w1, w3, shared_w1, shared_w3;
   int n, k, n_spread;
@@ -122,6 +124,7 @@ struct DotHidden {
     if (IsCodec<Shared8>::kValue)
       for (int of = int(g.group); of < n_shared; of += n_spread)
         one_shared(g, sh, of, turn++, &held);
+    g.await_results();  // which experts were chosen
     if (int(g.group) >= end) return;
     const int experts = n_spread / wide, tiles = n_spread - experts * wide;
     Place place = {0, 0, 0};
@@ -134,7 +137,10 @@ struct DotHidden {
     for (int at = int(g.group); at < end; at += n_spread) {
       const Place here = place;
       const bool more = at + n_spread < end;
-      if (more) advance(place, wide, experts, tiles);
+      if (more)
+        advance(place, wide, experts, tiles);
+      else
+        g.release_next();  // the second half's groups wait for room
       find(g, place, next);
       const bool there = held == here.row && w1.n_in <= Shared::kColumns;
       const int pair = pair_of(here);
@@ -154,6 +160,7 @@ template <class Team, class C, class Shared8>
 struct DotDown {
   k_value int kThreads = kDotThreads, kResident = 2, kOutputs = Team::kOutputs;
   k_value int R = Team::kRows;
+  k_value bool kBeginsEarly = true;
   typedef DotShared<Team, C, 1> Shared;
   k_value int kUnits = DotBatch<Team, C, Shared>::kUnits, kLanes = Team::kLanes;
   k_value int kSharedUnits = 2;  // beside the first of the routed experts in registers
@@ -198,6 +205,7 @@ struct DotDown {
     const int all = k * int(w2.n_in), units = all / C::kUnit, slot = Team::slot(g);
     Planes rows[R], shared_rows[R];
     CodecQ8_0::Raw shared_batch[kSharedUnits][R];
+    // Older than the launch of the first half, which awaited them.
     if (int(g.index) < k) sh->experts[g.index] = ids[r * k + int(g.index)];
     k_unroll for (int i = 0; i < R; i++) {
       const Planes row = planes_of<C>(w2, min_long(o + Team::row(g, i), w2.n_out - 1));
@@ -238,10 +246,11 @@ struct DotDown {
           g, sh, &sh->table, batch[i], unsigned(column + (u + i * kLanes) * C::kUnit - begin), acc);
       dot_copy(coming, batch);
     }
-    band_sum<1>(g, sh, 0, acc);
-    const int row = int(g.index);
-    if (row < kOutputs && o + row < w2.n_out)
-      y[r * w2.n_out + o + row] = row_total(Team(), sh, 0, 1, 0, row);
+    band_sum(Team(), g, sh, 0, acc);
+    const int in_band = int(g.lane);
+    const int64_t row = o + int(g.simd) / Team::kSimds * 16 + in_band;
+    if (is_first(Team(), g) && in_band < 16 && row < w2.n_out)
+      y[r * w2.n_out + row] = band_total(Team(), g, sh, 0, 1, 0, in_band);
   }
 };
 

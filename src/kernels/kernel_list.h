@@ -44,6 +44,12 @@
   X(moe_hidden_##suffix, DotHidden<Band<4>, Codec, CodecQ8_0>)   \
   X(moe_down_##suffix, DotDown<Band<8>, Codec, CodecQ8_0>)
 
+// The same of very many outputs, where units of two-bit weights cost less than what a tile costs
+// besides: its simds have longer rows each.
+#define NW_TALL_KERNELS(X, suffix, Codec)       \
+  X(dot1x1_##suffix, DotVec<Band<1>, Codec, 1>) \
+  X(dot4x1_##suffix, DotVec<Band<1>, Codec, 4>)
+
 // Products of one row with weights of small integers, beside those with halves.
 #define NW_SIDE_KERNELS(X)                                                 \
   X(dot1x2_f16, Side<DotVec<Band<2>, CodecQ8_0, 1>, MatVec<CodecF16, 1>>) \
@@ -78,6 +84,8 @@
   NW_DOT_KERNELS(X, q2_k, CodecQ2_K)       \
   NW_DOT_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
   NW_DOT_KERNELS(X, mxfp4, CodecMXFP4)     \
+  NW_TALL_KERNELS(X, q2_k, CodecQ2_K)      \
+  NW_TALL_KERNELS(X, iq2_xxs, CodecIQ2_XXS) \
   NW_SIDE_KERNELS(X)
 
 #define NW_KERNELS_TILE(X)                  \

@@ -25,7 +25,9 @@
       nw_##name(const __grid_constant__ __VA_ARGS__ k) {                                       \
     extern __shared__ __align__(16) unsigned char nw_shared[];                                 \
     const Group g{{blockIdx.x, threadIdx.x, blockDim.x, threadIdx.x & 31u, threadIdx.x >> 5}}; \
+    if constexpr (!BeginsEarly<__VA_ARGS__>::kValue) g.await_results();                        \
     k(g, reinterpret_cast<typename __VA_ARGS__::Shared*>(nw_shared));                          \
+    g.release_next();                                                                          \
   }
 
 #include "kernels/portable_threads.h"
@@ -40,6 +42,11 @@ constexpr int resident() {
   else
     return 0;
 }
+
+template <class K>
+struct BeginsEarly {
+  static constexpr bool kValue = requires { K::kBeginsEarly; };
+};
 
 k_value int kGridCopies = 32;  // of the entries of a GridTable for products of few rows
 
@@ -103,6 +110,16 @@ struct Group : Lanes {
   __device__ unsigned n_simds() const { return size >> 5; }
   __device__ void barrier() const { __syncthreads(); }
   __device__ void simd_barrier() const { __syncwarp(); }
+  __device__ void await_results() const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+  }
+  __device__ void release_next() const {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+  }
   __device__ float simd_sum(float x) const {
 #pragma unroll
     for (int m = 16; m > 0; m >>= 1) x += __shfl_xor_sync(0xffffffffu, x, m);

@@ -40,6 +40,7 @@ struct Copies {
   int n;
 };
 Copies& copies(Machine& m);
+void await_results(Machine& m);
 }  // namespace emu
 
 namespace kernels {
@@ -151,6 +152,8 @@ struct Group : Lanes {
   unsigned n_simds() const { return size / 32; }
   void barrier() const { emu::barrier(*machine); }
   void simd_barrier() const { emu::simd_barrier(*machine); }
+  void await_results() const { emu::await_results(*machine); }
+  void release_next() const {}
   float simd_sum(float x) const {
     const uint32_t* all = emu::exchange(*machine, k_bits(x));
     float t[32];

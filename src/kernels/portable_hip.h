@@ -67,6 +67,8 @@ k_fn uint32_t k_half2(float low, float high) {
 struct Group : Lanes {
   __device__ unsigned n_simds() const { return size >> 5; }
   __device__ void barrier() const { __syncthreads(); }
+  __device__ void await_results() const {}
+  __device__ void release_next() const {}
   __device__ void simd_barrier() const { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "wavefront"); }
   __device__ float simd_sum(float x) const {
     for (int m = 16; m > 0; m >>= 1) x += __shfl_xor(x, m, 32);

@@ -145,6 +145,8 @@ struct Group {
   uint group, index, size, lane, simd;
 
   k_call uint n_simds() k_const { return size / 32; }
+  k_call void await_results() k_const {}
+  k_call void release_next() k_const {}
   k_call void barrier() k_const {
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup | metal::mem_flags::mem_device);
   }

@@ -10,6 +10,7 @@ template <class A, class B>
 struct Side {
   static_assert(A::kThreads == B::kThreads, "groups of one size");
   k_value int kThreads = A::kThreads, kResident = 2;
+  k_value bool kBeginsEarly = A::kBeginsEarly;
   union Shared {
     typename A::Shared a;
     typename B::Shared b;
@@ -22,6 +23,7 @@ struct Side {
     Group of = g;
     if (int(g.group) < n_a) return a(of, &sh->a);
     of.group -= unsigned(n_a);
+    g.await_results();
     b(of, &sh->b);
   }
 };

@@ -59,6 +59,11 @@ Status Stream::open() {
     if (e == cudaSuccess) e = cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
   if (e == cudaSuccess)
     e = cudaDeviceGetAttribute(&n_multiprocessors_, cudaDevAttrMultiProcessorCount, 0);
+#if !defined(NARWHAL_HIP)
+  cudaFuncAttributes code{};
+  if (e == cudaSuccess) e = cudaFuncGetAttributes(&code, kernel_of(0).function);
+  can_overlap_ = code.ptxVersion >= 90;  // await_results is empty in code for earlier chips
+#endif
   if (e == cudaSuccess)
     e = cudaHostAlloc(reinterpret_cast<void**>(&pinned_), kSlots * kSlotBytes + kOutBytes,
                       cudaHostAllocDefault);
@@ -90,8 +95,21 @@ void Stream::launch(gpu::KernelId id, const void* kernel, int64_t, int64_t n_gro
   void* arguments[] = {const_cast<void*>(kernel)};
   const kernels::KernelHandle& handle = kernel_of(static_cast<int>(id));
   const dim3 grid(static_cast<unsigned>(n_groups)), block(static_cast<unsigned>(n_threads));
+#if defined(NARWHAL_HIP)
   const cudaError_t e =
       cudaLaunchKernel(handle.function, grid, block, arguments, handle.shared_bytes, stream_);
+#else
+  // Its groups may come before the launch in front is done; they wait for it (await_results), but
+  // not before they read weights.
+  const bool comes_early = can_overlap_ && !wrote_weights_;
+  wrote_weights_ = id == gpu::KernelId::k_repack;
+  cudaLaunchAttribute early;
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  const cudaLaunchConfig_t config{grid,    block,  static_cast<size_t>(handle.shared_bytes),
+                                  stream_, &early, comes_early ? 1u : 0u};
+  const cudaError_t e = cudaLaunchKernelExC(&config, handle.function, arguments);
+#endif
   check(e, gpu::kKernelNames[static_cast<int>(id)]);
 }
 

@@ -96,6 +96,8 @@ class Stream : public gpu::Queue {
   gpu::Staging staging_{bus_, kSlots, kSlotBytes, gpu::Staging::threads_to_use()};
   std::vector<Graph> graphs_;
   int shared_bytes_ = 0;
+  bool can_overlap_ = false;    // launches
+  bool wrote_weights_ = false;  // the last one
 };
 
 }  // namespace narwhal::cuda

@@ -1,12 +1,17 @@
 #include "backend/emu/emu_kernels.h"
 
+#include "base/check.h"
+
 namespace narwhal {
 namespace {
 
 template <class K>
 constexpr emu::EmulatedKernel emulated() {
   return {[](const void* kernel, const kernels::Group& g, void* shared) {
+            if constexpr (!requires { K::kBeginsEarly; }) g.await_results();
             (*static_cast<const K*>(kernel))(g, static_cast<typename K::Shared*>(shared));
+            // The launch behind it would take results for there that are not.
+            NW_CHECK(g.machine->has_awaited(), "a kernel that begins early did not await results");
           },
           sizeof(K), sizeof(typename K::Shared)};
 }

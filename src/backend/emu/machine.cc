@@ -71,6 +71,7 @@ NW_UNSEEN void Machine::run_group() {
     state_[i] = kReady;
     threads_[i].n_exchanges = 0;
     threads_[i].copies.n = 0;
+    threads_[i].has_awaited = false;
   }
   for (int s = 0; s < n_threads_ / 32; s++) simds_[s].n_arrived = 0;
   Fiber::run(*main_, *threads_[0].fiber);
@@ -154,6 +155,7 @@ void barrier(Machine& m) { m.barrier(); }
 void simd_barrier(Machine& m) { m.simd_barrier(); }
 const uint32_t* exchange(Machine& m, uint32_t value) { return m.exchange(&value, 1); }
 Copies& copies(Machine& m) { return m.copies(); }
+void await_results(Machine& m) { m.await_results(); }
 const uint32_t* exchange_many(Machine& m, const uint32_t* values, int n) {
   return m.exchange(values, n);
 }

@@ -28,6 +28,8 @@ class Machine {
   void simd_barrier();
   const uint32_t* exchange(const uint32_t* values, int n);
   Copies& copies();
+  void await_results() { running().has_awaited = true; }
+  bool has_awaited() { return running().has_awaited; }
   int lane() const { return running_ % 32; }  // of that fiber
 
  private:
@@ -43,6 +45,7 @@ class Machine {
     uint64_t n_exchanges;
     Fiber* fiber;
     Copies copies;
+    bool has_awaited;  // results of earlier launches
   };
   static void thread_main(void* thread);
   void run_thread(Thread& t);

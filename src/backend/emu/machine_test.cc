@@ -77,6 +77,17 @@ TEST(Machine, CopiesArriveWhenTheyAreWaitedFor) {
   }
 }
 
+TEST(Machine, AwaitingIsAThreadsOwnAndAGroups) {
+  std::vector<float> seen(2 * 32);
+  Out out{seen.data()};
+  const auto body = [](const Out& o, const Group& g, void*) {
+    if (g.group == 0 && g.index < 8) g.await_results();
+    o.values[g.group * 32 + g.index] = g.machine->has_awaited() ? 1 : 0;
+  };
+  launch(body, out, 0, 2, 32);
+  for (int i = 0; i < 64; i++) EXPECT_EQ(seen[i] == 1, i < 8) << i;
+}
+
 TEST(Machine, ABarrierThatNotAllReachIsTold) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Out out{nullptr};

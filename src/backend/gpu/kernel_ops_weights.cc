@@ -59,12 +59,19 @@ bool fits_dot(const Weight& w) {
   return fits;
 }
 
-// The simds that share a row, by its length alone: a row's sum keeps its order whatever the other
+// Whether every simd takes rows of its own, which pays where there are very many of two-bit types.
+bool is_tall(const Weight& w) {
+  return w.n_out >= 65536 && (w.type == DType::kIQ2_XXS || w.type == DType::kQ2_K);
+}
+
+// The simds that share a row, by the matrix alone: a row's sum keeps its order whatever the other
 // products of the launch are. f takes a Band.
-template <class F>
-void with_band(int64_t n_in, F&& f) {
+template <class C, class F>
+void with_band(const Weight& w, F&& f) {
   constexpr int64_t kShortRow = 1024;
-  if (n_in <= kShortRow)
+  if constexpr (std::is_same_v<C, CodecIQ2_XXS> || std::is_same_v<C, CodecQ2_K>)
+    if (is_tall(w)) return f(Band<1>());
+  if (w.n_in <= kShortRow)
     f(Band<2>());
   else
     f(Band<8>());
@@ -159,7 +166,9 @@ void KernelOps::matmuls(std::span<const Product> all, int n, const float* x) {
     std::array<Product, kMaxProducts> same;
     size_t count = 0;
     for (size_t i = first; i < all.size() && count < same.size(); i++) {
-      if ((done >> i & 1) || all[i].w->type != all[first].w->type) continue;
+      if ((done >> i & 1) || all[i].w->type != all[first].w->type ||
+          is_tall(*all[i].w) != is_tall(*all[first].w))
+        continue;
       same[count++] = all[i];
       done |= 1u << i;
     }
@@ -183,7 +192,7 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
       return false;
   }
   if (n_q8 == 0 || n_f16 == 0 || !fits_dot(*q8[0].w)) return false;
-  with_band(q8[0].w->n_in, [&]<class B>(B) {
+  with_band<CodecQ8_0>(*q8[0].w, [&]<class B>(B) {
     Side<DotVec<B, CodecQ8_0, 1>, MatVec<CodecF16, 1>> kernel{};
     const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false);
     const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false);
@@ -220,7 +229,7 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     };
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(first))
-        return with_band(first.n_in, [&]<class B>(B) {
+        return with_band<C>(first, [&]<class B>(B) {
           if (n == 1)
             launch(DotVec<B, C, 1>{});
           else

@@ -64,6 +64,7 @@ struct Step {
 struct FakeStream {
   std::deque<Step> steps;
   std::unique_ptr<FakeGraph> recording;
+  bool wrote_weights = false;  // its last launch
 };
 struct FakeEvent {
   std::shared_ptr<Point> point = std::make_shared<Point>();
@@ -378,12 +379,21 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t n_bytes, cudaMemc
 }
 
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
+  attributes->ptxVersion = 90;
+  return cudaSuccess;
+}
 
-cudaError_t cudaLaunchKernel(const void* function, dim3 n_groups, dim3 n_threads, void** arguments,
-                             size_t shared_bytes, cudaStream_t stream) {
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function,
+                                void** arguments) {
+  const auto [n_groups, n_threads, shared_bytes, stream, attrs, n_attrs] = *config;
   NW_ENTER();
   const auto id =
       static_cast<narwhal::gpu::KernelId>(static_cast<const char*>(function) - narwhal::kMarks);
+  // It may begin before the launch in front is done, and reads weights without waiting for that.
+  NW_CHECK(n_attrs == 0 || !stream->wrote_weights, "{} comes too early",
+           narwhal::gpu::kKernelNames[static_cast<int>(id)]);
+  stream->wrote_weights = id == narwhal::gpu::KernelId::k_repack;
   const narwhal::emu::EmulatedKernel& kernel = narwhal::emu::kernel_of(id);
   NW_CHECK(static_cast<int64_t>(shared_bytes) == kernel.shared_bytes, "{} bytes of shared memory",
            shared_bytes);
