@@ -18,17 +18,17 @@
 //
 // and one line in kernel_list.h makes its entry points. kResident, where a kernel has it, is the
 // number of groups that a multiprocessor should hold at once. A kernel with kBeginsEarly may begin
-// before the launches in front of it are done: it asks for weights, which no launch writes, then
+// before the launches in front of it are done: it asks for weights, which only loading writes, then
 // every thread calls await_results. The names, all of them:
 //
-//   memory     k_device, k_shared, k_private (address spaces of pointers), k_table (constant
-//   tables) functions  k_fn (free), k_fn_member (static member), k_call ... k_const (other members)
+//   memory     k_device, k_shared, k_private (address spaces of pointers), k_table (constants)
+//   functions  k_fn (free), k_fn_member (static member), k_call ... k_const (other members)
 //   constants  k_value; k_unroll before a loop of constant length
 //   Group      group, index, size, lane, simd, barrier(), simd_barrier(), simd_sum(float),
 //              simd_max(uint32_t), simd_shuffle(x, lane), n_simds(), mma and fragments (below)
 //   launches   await_results: what earlier launches wrote is there; release_next, after it: groups
 //              of the next launch may begin where there is room, once every group here has called
-//              it or ended. Few small ones would crowd where room is first
+//              it or ended. Small groups would crowd on what is free first
 //   numbers    k_float(bits), k_bits(float), k_f16_to_f32, k_f32_to_f16, k_unpack_s8,
 //              k_round (nearest even, of magnitudes below 2^22)
 //   bytes      k_permute (bytes chosen by nibbles), k_dot4 (four products, summed)
