@@ -154,6 +154,29 @@ TEST_P(OpsAgree, MatmulOfEveryType) {
   }
 }
 
+// So many outputs that single simds take rows, of which the last ones are part of a tile. Rows come
+// again: making that many takes long.
+TEST_P(OpsAgree, MatmulOfVeryManyOutputs) {
+  constexpr int kWidth = 768, kMade = 419, kOutputs = 65536 + 27;
+  for (const DType type : {DType::kQ2_K, DType::kIQ2_XXS}) {
+    std::vector<std::byte> store;
+    weight(type, kWidth, kMade, store);
+    const size_t made_bytes = store.size();
+    store.resize(row_bytes(type, kWidth) * kOutputs);
+    for (size_t i = made_bytes; i < store.size(); i++) store[i] = store[i - made_bytes];
+    const Weight w{store.data(), type, kWidth, kOutputs, 1};
+    for (const int n : {1, 5}) {
+      const auto x = random(n * kWidth);
+      std::vector<float> got(n * kOutputs), rows(n * kMade), want;
+      ops().matmul(on(w), n, x.data(), got.data());
+      ref_.matmul({store.data(), type, kWidth, kMade, 1}, n, taken(type, n, x).data(), rows.data());
+      for (int r = 0; r < n; r++)
+        for (int o = 0; o < kOutputs; o++) want.push_back(rows[r * kMade + o % kMade]);
+      expect_close(got, want, 5e-6);
+    }
+  }
+}
+
 TEST_P(OpsAgree, MatmulOfOddWidths) {
   for (const int n_in : {1, 3, 15, 17, 100}) {
     std::vector<std::byte> store;

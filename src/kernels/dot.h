@@ -229,7 +229,10 @@ struct DotVec {
         follow(coming, next);
       else if (more)
         find(g, at + 1, coming, next);
-      if (!more && n_groups > 1) g.release_next();  // wo_a: wo_b's groups wait for room
+      if (!more && n_groups > 1) {  // wo_a: wo_b's groups wait for room
+        g.await_results();
+        g.release_next();
+      }
       const bool held = t.n_in <= Shared::kColumns && held_part == t.part && held_c0 == t.c0;
       const int64_t stride = int64_t(t.n_in) * n_groups;
       float acc[R][N];

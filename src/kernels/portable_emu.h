@@ -41,6 +41,7 @@ struct Copies {
 };
 Copies& copies(Machine& m);
 void await_results(Machine& m);
+void release_next(Machine& m);
 }  // namespace emu
 
 namespace kernels {
@@ -153,7 +154,7 @@ struct Group : Lanes {
   void barrier() const { emu::barrier(*machine); }
   void simd_barrier() const { emu::simd_barrier(*machine); }
   void await_results() const { emu::await_results(*machine); }
-  void release_next() const {}
+  void release_next() const { emu::release_next(*machine); }
   float simd_sum(float x) const {
     const uint32_t* all = emu::exchange(*machine, k_bits(x));
     float t[32];

@@ -125,6 +125,11 @@ NW_UNSEEN void Machine::barrier() {
   order_after(&group_order_);
 }
 
+void Machine::release_next() {
+  NW_CHECK(has_awaited(), "group {} releases the next launch before it has awaited results",
+           group_);
+}
+
 NW_UNSEEN void Machine::simd_barrier() {
   Simd& simd = simds_[running_ / 32];
   order_before(&simd.order);
@@ -156,6 +161,7 @@ void simd_barrier(Machine& m) { m.simd_barrier(); }
 const uint32_t* exchange(Machine& m, uint32_t value) { return m.exchange(&value, 1); }
 Copies& copies(Machine& m) { return m.copies(); }
 void await_results(Machine& m) { m.await_results(); }
+void release_next(Machine& m) { m.release_next(); }
 const uint32_t* exchange_many(Machine& m, const uint32_t* values, int n) {
   return m.exchange(values, n);
 }

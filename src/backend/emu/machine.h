@@ -30,6 +30,7 @@ class Machine {
   Copies& copies();
   void await_results() { running().has_awaited = true; }
   bool has_awaited() { return running().has_awaited; }
+  void release_next();
   int lane() const { return running_ % 32; }  // of that fiber
 
  private:

@@ -88,6 +88,16 @@ TEST(Machine, AwaitingIsAThreadsOwnAndAGroups) {
   for (int i = 0; i < 64; i++) EXPECT_EQ(seen[i] == 1, i < 8) << i;
 }
 
+TEST(Machine, AReleaseBeforeAwaitingIsTold) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Out out{nullptr};
+  const auto body = [](const Out&, const Group& g, void*) {
+    if (g.index > 0) g.await_results();
+    g.release_next();
+  };
+  EXPECT_DEATH(launch(body, out, 0, 1, 32), "before it has awaited");
+}
+
 TEST(Machine, ABarrierThatNotAllReachIsTold) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Out out{nullptr};

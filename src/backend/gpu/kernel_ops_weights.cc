@@ -59,9 +59,14 @@ bool fits_dot(const Weight& w) {
   return fits;
 }
 
-// Whether every simd takes rows of its own, which pays where there are very many of two-bit types.
+// Two-bit types have kernels in which every simd takes rows of its own, which pays for very many.
+template <class C>
+constexpr bool kTallKernels = std::is_same_v<C, CodecIQ2_XXS> || std::is_same_v<C, CodecQ2_K>;
+
 bool is_tall(const Weight& w) {
-  return w.n_out >= 65536 && (w.type == DType::kIQ2_XXS || w.type == DType::kQ2_K);
+  bool tall = false;
+  with_codec(w, [&]<class C>(Use<C>) { tall = kTallKernels<C> && w.n_out >= 65536; });
+  return tall;
 }
 
 // The simds that share a row, by the matrix alone: a row's sum keeps its order whatever the other
@@ -69,7 +74,7 @@ bool is_tall(const Weight& w) {
 template <class C, class F>
 void with_band(const Weight& w, F&& f) {
   constexpr int64_t kShortRow = 1024;
-  if constexpr (std::is_same_v<C, CodecIQ2_XXS> || std::is_same_v<C, CodecQ2_K>)
+  if constexpr (kTallKernels<C>)
     if (is_tall(w)) return f(Band<1>());
   if (w.n_in <= kShortRow)
     f(Band<2>());
