@@ -58,10 +58,10 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
   if (int(g.index) < S::kZeros) sh->zeros[g.index] = 0;
   const int items = count / 16;  // of a row
   const int kBatch = 2;          // runs of a thread on their way at once
-  for (int first = int(g.index); first - int(g.lane) < N * items; first += kBatch * kDotThreads) {
+  for (int first = int(g.index); first - int(g.lane) < N * items; first += kBatch * S::kThreads) {
     Word4 v[kBatch][4];
     k_unroll for (int i = 0; i < kBatch; i++) {
-      const int item = min_int(first + i * kDotThreads, N * items - 1);
+      const int item = min_int(first + i * S::kThreads, N * items - 1);
       const int row = N == 1 ? 0 : item / items;
       k_device const float* from =
           x + (N == 1 ? 0 : min_int(row, n - 1) * x_stride) + begin + (item - row * items) * 16;
@@ -70,8 +70,8 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
         k_unroll for (int k = 0; k < 4; k++) v[i][j].v[k] = four.v[k];
       }
     }
-    k_unroll for (int i = 0; i < kBatch; i++) if (first - int(g.lane) + i * kDotThreads < N * items)
-        dot_round<N>(g, sh, first + i * kDotThreads, items, v[i]);
+    k_unroll for (int i = 0; i < kBatch; i++) if (first - int(g.lane) + i * S::kThreads < N * items)
+        dot_round<N>(g, sh, first + i * S::kThreads, items, v[i]);
   }
   g.barrier();
 }
@@ -80,30 +80,67 @@ k_fn void dot_inputs(k_private const Group& g, k_shared S* sh, k_device const fl
 // columns than shared memory holds.
 template <class Team, class C, class S>
 struct DotBatch {
-  k_value int kWanted = C::kUnit == 16 ? 4 : 2;
+  k_value int kWanted = (C::kUnit == 16 ? 8 : 4) / Team::kRows;
   k_value int kMost = S::kColumns / (Team::kLanes * C::kUnit);
   k_value int kUnits = kWanted < kMost ? kWanted : kMost;
 };
 
-// Asks for units first + slot, first + kLanes + slot .. of rows with `units` of them; beyond, for
-// the last: no branch holds loads back.
+// A lane's first unit of a row with `units` of them; the last, where it has none.
+template <class Team, class C>
+k_fn Planes lane_planes(k_private const Group& g, k_private const Planes& row, int units) {
+  return skip_units<C>(row, min_int(Team::slot(g), units - 1));
+}
+
+// Asks for a batch, from `first` units behind the lane's first ones in rows with `units` of them.
+// Beyond the last, for the first ones: no branch holds loads back.
 template <class Team, class C, int R, int kUnits>
 k_fn void dot_load(k_private const Group& g, k_private const Planes (&rows)[R], int first,
                    int units, k_private typename C::Raw (&batch)[kUnits][R]) {
-  const int slot = Team::slot(g), kLanes = Team::kLanes;
+  const int kLanes = Team::kLanes, kPerBlock = C::kBlock / C::kUnit;
+  static_assert(Team::kLanes % (C::kBlock / C::kUnit) == 0, "lanes go on by whole blocks");
   if (first + kUnits * kLanes <= units) {  // addresses a constant apart
-    k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++)
-        C::load(rows[r], first + slot + i * kLanes, batch[i][r]);
+    k_unroll for (int r = 0; r < R; r++) {
+      const Planes at = skip_blocks<C>(rows[r], int(unsigned(first) / kPerBlock) * C::kStripe);
+      k_unroll for (int i = 0; i < kUnits; i++) C::load(at, i * kLanes, batch[i][r]);
+    }
   } else {
-    k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++)
-        C::load(rows[r], min_int(first + slot + i * kLanes, units - 1), batch[i][r]);
+    k_unroll for (int i = 0; i < kUnits; i++) {
+      const int u = first + i * kLanes, there = u + Team::slot(g) < units ? u : 0;
+      k_unroll for (int r = 0; r < R; r++) {
+        const Planes at = skip_blocks<C>(rows[r], there / kPerBlock * C::kStripe);
+        C::load(at, 0, batch[i][r]);
+      }
+    }
   }
+}
+
+// `value`, known only when the batch has come and, if given, `before` is computed (k_after).
+template <class C, int kUnits, int R>
+k_fn int dot_after(int value, k_private const typename C::Raw (&batch)[kUnits][R],
+                   float before = 0) {
+  uint32_t words = k_bits(before);
+  k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++) words ^=
+      C::touch(batch[i][r]);
+  return k_after(value, words);
 }
 
 template <class T, int kUnits, int R>
 k_fn void dot_copy(k_private const T (&from)[kUnits][R], k_private T (&to)[kUnits][R]) {
   k_unroll for (int i = 0; i < kUnits; i++) k_unroll for (int r = 0; r < R; r++) to[i][r] =
       from[i][r];
+}
+
+// Units u + slot .. of the rows, where the first inputs in shared memory are at column `begin`.
+template <class Team, class C, int N, class S, class Table, int kUnits, int R>
+k_fn void dot_batch(k_private const Group& g, k_shared S* sh, k_shared const Table* table,
+                    k_private const typename C::Raw (&batch)[kUnits][R], int u, int units,
+                    int begin, k_private float (&acc)[R][N]) {
+  const int slot = Team::slot(g), kLanes = Team::kLanes, column = C::column(slot, 0);
+  k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units) {
+    const UnitInputs x =
+        unit_inputs<C>(g, sh, unsigned(column + (u + i * kLanes) * C::kUnit - begin));
+    dot_unit<C, S::kColumns>(g, table, x, batch[i], acc);
+  }
 }
 
 // Rows of n_in columns times N inputs, part of a group: this lane's share is added to acc. `batch`
@@ -114,23 +151,21 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh, k_shared const Tabl
                    k_private typename C::Raw (&batch)[kUnits][R], k_private const Planes (&rows)[R],
                    k_private const Planes (&next)[R], bool more, int n_in, k_device const float* x,
                    int64_t x_stride, int n, k_private float (&acc)[R][N]) {
-  const int kLanes = Team::kLanes, kStep = kUnits * kLanes;
-  static_assert(S::kColumns % (kUnits * Team::kLanes * C::kUnit) == 0, "batches of whole pieces");
-  const int units = n_in / C::kUnit, slot = Team::slot(g), column = C::column(slot, 0);
+  const int kBatch = kUnits * Team::kLanes, units = n_in / C::kUnit;
+  static_assert(S::kColumns % (kUnits * Team::kLanes * C::kUnit) == 0, "pieces of whole batches");
   int begin = 0;  // first column in shared memory
-  for (int u = 0; u < units; u += kStep) {
+  for (int u = 0; u < units; u += kBatch) {
     if (x && u * C::kUnit % S::kColumns == 0) {
       begin = u * C::kUnit;
       dot_inputs<N>(g, sh, x, x_stride, n, begin, min_int(S::kColumns, n_in - begin));
     }
     typename C::Raw coming[kUnits][R];
     dot_copy(batch, coming);
-    if (u + kStep < units)
-      dot_load<Team, C>(g, rows, u + kStep, units, coming);
+    if (u + kBatch < units)
+      dot_load<Team, C>(g, rows, dot_after<C>(u + kBatch, batch), units, coming);
     else if (more)
-      dot_load<Team, C>(g, next, 0, units, coming);
-    k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units) dot_unit<C, N>(
-        g, sh, table, batch[i], unsigned(column + (u + i * kLanes) * C::kUnit - begin), acc);
+      dot_load<Team, C>(g, next, dot_after<C>(0, batch), units, coming);
+    dot_batch<Team, C, N>(g, sh, table, batch, u, units, begin, acc);
     dot_copy(coming, batch);
   }
 }
@@ -174,7 +209,8 @@ struct DotVec {
     k_unroll for (int r = 0; r < R; r++) {
       const Planes row =
           planes_of<C>(w, t.part * per_part + min_int(o + Team::row(g, r), per_part - 1));
-      rows[r] = row;
+      const Planes mine = lane_planes<Team, C>(g, row, int(w.n_in) / C::kUnit);
+      rows[r] = mine;
     }
     t.first = t.part * per_part + o;
     t.count = per_part - o;
@@ -199,8 +235,8 @@ struct DotVec {
   k_call void store(k_private const Group& g, k_shared Shared* sh, int turn,
                     k_private const Tile& t, k_private float (&acc)[R][N]) k_const {
     band_sum(Team(), g, sh, turn, acc);
-    const int in_band = int(g.lane), row = int(g.simd) / Team::kSimds * 16 + in_band;
-    if (!is_first(Team(), g) || in_band >= 16 || row >= t.count) return;
+    const int in_band = int(g.lane), row = int(g.simd) / Team::kSimds * Team::kBandRows + in_band;
+    if (!is_first(Team(), g) || in_band >= Team::kBandRows || row >= t.count) return;
     k_unroll for (int c = 0; c < N; c++) {
       if (c >= n - t.c0) continue;
       const float sum = band_total(Team(), g, sh, turn, N, c, in_band);
@@ -237,9 +273,10 @@ struct DotVec {
       const int64_t stride = int64_t(t.n_in) * n_groups;
       float acc[R][N];
       k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) acc[r][c] = 0;
-      dot_rows<Team, C, N>(g, sh, &sh->table, batch, rows, next, more, t.n_in,
-                           held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in, stride,
-                           min_int(N, n - t.c0), acc);
+      k_device const float* from = held ? nullptr : x + t.c0 * stride + int64_t(t.part) * t.n_in;
+      const int n_rows = min_int(N, n - t.c0);
+      dot_rows<Team, C, N>(g, sh, &sh->table, batch, rows, next, more, t.n_in, from, stride, n_rows,
+                           acc);
       store(g, sh, at, t, acc);
       held_part = t.part;
       held_c0 = t.c0;

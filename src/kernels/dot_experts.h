@@ -17,14 +17,17 @@ struct IsCodec<NoCodec> {
   k_value bool kValue = false;
 };
 
-// The lane's rows of the pairs (gate, up) from hidden value j on.
+// The lane's first units of its rows of the pairs (gate, up) from hidden value j on.
 template <class Team, class C>
 k_fn void hidden_rows(k_private const Group& g, k_private const Matrix& w1,
                       k_private const Matrix& w3, int64_t j, k_private Planes (&rows)[2]) {
   const int64_t row = min_long(j + Team::pair(g), w1.n_out - 1);
+  const int units = int(w1.n_in) / C::kUnit;
   const Planes gate = planes_of<C>(w1, row), up = planes_of<C>(w3, row);
-  rows[0] = gate;
-  rows[1] = up;
+  const Planes of_gate = lane_planes<Team, C>(g, gate, units);
+  const Planes of_up = lane_planes<Team, C>(g, up, units);
+  rows[0] = of_gate;
+  rows[1] = of_up;
 }
 
 // Hidden values of a tile, from j on, of one expert and row: as ExpertHidden. x null: the row is in
@@ -192,7 +195,7 @@ struct DotDown {
       const int at = beyond ? each - 1 : unit.at;
       const int64_t skip = sh->experts[beyond ? k - 1 : unit.nth] * w2.expert_stride;
       k_unroll for (int r = 0; r < R; r++) {
-        const Planes row = {rows[r].a + skip, rows[r].b + skip, rows[r].c + skip};
+        const Planes row = {rows[r].a + skip, rows[r].b + skip, rows[r].c + skip, 0};
         C::load(row, at, batch[i][r]);
       }
       advance(unit, each, kLanes);
@@ -215,7 +218,9 @@ struct DotDown {
       k_unroll for (int i = 0; i < R; i++) {
         const Planes row =
             planes_of<CodecQ8_0>(shared_w2, min_long(o + Team::row(g, i), w2.n_out - 1));
-        shared_rows[i] = row;
+        const Planes mine =
+            lane_planes<Team, CodecQ8_0>(g, row, int(shared_w2.n_in) / CodecQ8_0::kUnit);
+        shared_rows[i] = mine;
       }
       dot_load<Team, CodecQ8_0>(g, shared_rows, 0, int(shared_w2.n_in) / CodecQ8_0::kUnit,
                                 shared_batch);
@@ -232,7 +237,7 @@ struct DotDown {
       dot_rows<Team, CodecQ8_0, 1>(
           g, sh, static_cast<k_shared const NoTable*>(nullptr), shared_batch, shared_rows,
           shared_rows, false, int(shared_w2.n_in), shared_hidden + r * shared_w2.n_in, 0, 1, acc);
-    const int step = kUnits * kLanes, column = C::column(slot, 0);
+    const int step = kUnits * kLanes;
     int begin = 0;  // first column in shared memory
     for (int u = 0; u < units; u += step) {
       if (u * C::kUnit % Shared::kColumns == 0) {
@@ -242,8 +247,7 @@ struct DotDown {
       }
       dot_copy(batch, coming);
       if (u + step < units) load(sh, rows, unit, coming);
-      k_unroll for (int i = 0; i < kUnits; i++) if (u + slot + i * kLanes < units) dot_unit<C, 1>(
-          g, sh, &sh->table, batch[i], unsigned(column + (u + i * kLanes) * C::kUnit - begin), acc);
+      dot_batch<Team, C, 1>(g, sh, &sh->table, batch, u, units, begin, acc);
       dot_copy(coming, batch);
     }
     band_sum(Team(), g, sh, 0, acc);

@@ -76,9 +76,11 @@ k_table uint32_t kGridWords[512] = {
 };
 // clang-format on
 
+k_value uint32_t kLevels = 0x002b1908u, kNegatives = 0x00d5e7f8u;  // 8, 25, 43
+
 // Selectors of k_permute for eight weights of IQ2_XXS, by a byte: a nibble chooses one of three
 // levels (the index of the grid's vector) or, with bit 2, its negative (seven bits of signs: the
-// eighth makes their number even; the byte's last bit says nothing). Of every entry there are
+// eighth makes their number even; the byte's first bit says nothing). Of every entry there are
 // copies side by side; a lane takes copy lane % kCopies: lanes that use different ones rarely want
 // the same bank, with 32 of them never.
 template <int kCopies>
@@ -86,18 +88,23 @@ struct GridTable {
   // A lookup by a whole byte saves its mask and takes the room.
   k_value int kSigns = kCopies == 32 ? 256 : 128;
   uint32_t levels[256][kCopies], signs[kSigns][kCopies];
+  // kLevels, by lane: nvcc moves a constant, or what all lanes share, into a register for every
+  // use.
+  uint32_t low[kCopies];
 };
 k_value int kTableCopies = kLargeShared ? 8 : 1;
 
-// The selector of byte i of the indices and the signs, from a lane's copy.
+// The selector of byte i of the indices and the signs, from a lane's copy. No bit is in both parts:
+// an addition can run beside the permutations, which an "or" cannot.
 template <int kCopies>
 k_fn uint32_t grid_selector(k_shared const GridTable<kCopies>* table, uint32_t indices,
                             uint32_t signs, int i, unsigned copy) {
   copy %= unsigned(kCopies);
   if (kCopies == 32)
-    return k_lookup(&table->levels[0][copy], indices, i) |
+    return k_lookup(&table->levels[0][copy], indices, i) +
            k_lookup(&table->signs[0][copy], signs, i);
-  return table->levels[indices >> 8 * i & 255u][copy] | table->signs[signs >> 8 * i & 127u][copy];
+  return table->levels[indices >> 8 * i & 255u][copy] +
+         table->signs[signs >> (8 * i + 1) & 127u][copy];
 }
 
 // Brings a table into shared memory; ends with a barrier. A lane makes one entry of 32, whose
@@ -112,10 +119,11 @@ k_fn void load_table(k_private const Group& g, k_shared GridTable<kCopies>* tabl
       const uint32_t pairs = (codes | codes >> 4) & 0x00ff00ffu;
       levels |= ((pairs | pairs >> 8) & 0xffffu) << 16 * word;
     }
-    uint32_t parity = uint32_t(mine & 127) ^ uint32_t(mine & 127) >> 4;
+    const uint32_t seven = uint32_t(kCopies == 32 ? mine >> 1 : mine) & 127u;
+    uint32_t parity = seven ^ seven >> 4;
     parity ^= parity >> 2;
     parity ^= parity >> 1;
-    const uint32_t signs = uint32_t(mine & 127) | (parity & 1u) << 7;
+    const uint32_t signs = seven | (parity & 1u) << 7;
     for (int bit = 0; bit < 8; bit++) negative |= (signs >> bit & 1u) << (4 * bit + 2);
     for (int i = int(g.lane); i < kSimd * kCopies; i += kSimd) {
       const unsigned from = unsigned(i / kCopies);
@@ -124,6 +132,7 @@ k_fn void load_table(k_private const Group& g, k_shared GridTable<kCopies>* tabl
       if (first < GridTable<kCopies>::kSigns) table->signs[first + int(from)][i % kCopies] = b;
     }
   }
+  if (int(g.index) < kCopies) table->low[g.index] = kLevels;
   g.barrier();
 }
 

@@ -19,6 +19,7 @@
 #include "kernels/rope.h"
 #include "kernels/route.h"
 #include "kernels/side.h"
+#include "kernels/tall.h"
 #include "kernels/tile.h"
 #include "kernels/vectors.h"
 
@@ -44,11 +45,10 @@
   X(moe_hidden_##suffix, DotHidden<Band<4>, Codec, CodecQ8_0>)   \
   X(moe_down_##suffix, DotDown<Band<8>, Codec, CodecQ8_0>)
 
-// The same of very many outputs, where units of two-bit weights cost less than what a tile costs
-// besides: its simds have longer rows each.
-#define NW_TALL_KERNELS(X, suffix, Codec)       \
-  X(dot1x1_##suffix, DotVec<Band<1>, Codec, 1>) \
-  X(dot4x1_##suffix, DotVec<Band<1>, Codec, 4>)
+// The same of very many outputs.
+#define NW_TALL_KERNELS(X, suffix, Codec) \
+  X(tall1_##suffix, TallVec<Codec, 1>)    \
+  X(tall4_##suffix, TallVec<Codec, 4>)
 
 // Products of one row with weights of small integers, beside those with halves.
 #define NW_SIDE_KERNELS(X)                                                 \

@@ -33,11 +33,14 @@
 //              k_round (nearest even, of magnitudes below 2^22)
 //   bytes      k_permute (bytes chosen by nibbles), k_dot4 (four products, summed)
 //   tables     k_lookup: base[32 * byte i of a word]
+//   order      k_after: a value, known only when a word is. Chips count loads on their way with few
+//              counters: loads asked for before one waits for earlier ones may be waited for, too
 //   lanes      dot_lanes: every lane multiplies 16 bytes of each of two rows, a and b, with its 16
 //              inputs of high and low bytes (256 high + low): sums += a . high, a . low, b . high,
 //              b . low. Lanes of one l % 4 have the same inputs; the whole simd calls. input_lanes
 //              takes where a lane's first inputs are in shared memory, and 128 bytes of zeros;
-//              load_inputs brings those `after` words behind, a constant below 32
+//              load_inputs brings those `after` words behind, a constant below 32; skip_inputs goes
+//              on by words
 //   half pairs k_half2_add, k_half2_mul, k_half2_fma (one rounding each, subnormals kept, the low
 //              half of a word first), k_half2 (two floats rounded)
 //   math       k_sqrt, k_exp, k_log, k_fma (one rounding), k_mad (one or two), k_abs,

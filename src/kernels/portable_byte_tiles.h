@@ -11,6 +11,7 @@ namespace kernels {
 
 struct InputLanes {
   const uint32_t* at;
+  int step;  // 0 where there are zeros
 };
 struct ByteInputs {
   Word4 q;
@@ -18,7 +19,11 @@ struct ByteInputs {
 
 k_fn InputLanes input_lanes(const Group& g, const uint32_t* high, const uint32_t* low,
                             const uint32_t* zeros) {
-  return {g.lane / 8 != g.lane % 4 ? zeros : g.lane & 4 ? low : high};
+  const bool brings = g.lane / 8 == g.lane % 4;
+  return {!brings ? zeros : g.lane & 4 ? low : high, brings ? 1 : 0};
+}
+k_fn InputLanes skip_inputs(const InputLanes& lanes, int words) {
+  return {lanes.at + words * lanes.step, lanes.step};
 }
 k_fn void load_inputs(const InputLanes& lanes, int after, ByteInputs& in) {
   in.q = k_load4(lanes.at + after);

@@ -74,6 +74,10 @@ k_fn int k_dot4(uint32_t a, uint32_t b, int sum) {
   return __dp4a(static_cast<int>(a), static_cast<int>(b), sum);
 }
 
+// A product with zero, of which the compiler does not know that it is.
+k_fn int k_after(int value, uint32_t word) {
+  return static_cast<int>(__dp4a(word, blockDim.y - 1u, static_cast<uint32_t>(value)));
+}
 // base[32 * byte i of w]: a dot product with one byte makes the address.
 k_fn uint32_t k_lookup(const uint32_t* base, uint32_t w, int i) {
   uint32_t address;

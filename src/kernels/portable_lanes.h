@@ -16,6 +16,9 @@ k_fn InputLanes input_lanes(k_private const Group&, k_shared const uint32_t* hig
                             k_shared const uint32_t* low, k_shared const uint32_t*) {
   return {high, low};
 }
+k_fn InputLanes skip_inputs(k_private const InputLanes& lanes, int words) {
+  return {lanes.high + words, lanes.low + words};
+}
 k_fn void load_inputs(k_private const InputLanes& lanes, int after, k_private ByteInputs& in) {
   const Word4 high = k_load4(lanes.high + after);
   const Word4 low = k_load4(lanes.low + after);

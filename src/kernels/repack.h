@@ -14,8 +14,8 @@ k_value int kUnitScales = 2;  // of Q2_K: the scales of a block by unit
 // The second word of a group: four fields of seven bits and a scale of four, into bytes of both.
 k_fn uint32_t sign_bytes(uint32_t w) {
   uint32_t out = 0;
-  k_unroll for (int i = 0; i < 4; i++) out |= (w >> 7 * i & 127u) << 8 * i | (w >> (28 + i) & 1u)
-                                                                                 << (8 * i + 7);
+  k_unroll for (int i = 0; i < 4; i++) out |= ((w >> 7 * i & 127u) << 1 | (w >> (28 + i) & 1u))
+                                              << 8 * i;
   return out;
 }
 

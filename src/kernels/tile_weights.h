@@ -137,8 +137,8 @@ struct HalfRun<CodecIQ2_XXS> {
     const bool second = column % 64 >= 32;
     const int sub = column / 16 % 2 * 2;
     const uint32_t indices = second ? raw.q[2] : raw.q[0], signs = second ? raw.q[3] : raw.q[1];
-    const uint32_t odd = CodecIQ2_XXS::nibble(signs) * 0x20002u + 0x64016401u;  // 1024 + 2 s + 1
-    const uint32_t scale = k_half2_fma(odd, 0x30003000u, 0xd800d800u);          // (2 s + 1) / 8
+    const uint32_t odd = uint32_t(CodecIQ2_XXS::odd(signs)) * 0x10001u + 0x64006400u;  // + 1024
+    const uint32_t scale = k_half2_fma(odd, 0x30003000u, 0xd800d800u);  // (2 s + 1) / 8
     const uint32_t offset = k_half2_mul(scale, kMinus1152), d = raw.d * 0x10001u;
     k_unroll for (int t = 0; t < 2; t++) {
       const uint32_t selector = grid_selector(table, indices, signs, sub + t, copy);

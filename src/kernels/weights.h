@@ -16,7 +16,7 @@
 // that a last stripe lacks are room without content.
 //
 // The s of Q2_K are those of unit 0, of unit 1 .., by run. The second word of a group of IQ2_XXS
-// has the seven sign bits of eight weights in each byte and above them a bit of the scale.
+// has the seven sign bits of eight weights in each byte and below them a bit of the scale.
 //
 // A codec reads a unit of a row (planes_of) into registers (load), then gives run s of it as small
 // integers or plain values q with x = scale * q - minus (run), and the first column of that run
@@ -25,7 +25,7 @@
 // Where kScaled, for products of integers (kernels/dot.h): kRuns / kSums runs in a row share a
 // scale, and x of those of sum j is scale(j) * factor(j) * q - least_scale * least[j], with q as
 // packed signed bytes (words) and an integer factor, so small that factor * q * 2^15 summed over
-// the runs fits 32 bits.
+// the runs fits 32 bits. `touch` needs something of every load of a unit (k_after).
 #pragma once
 
 #include "kernels/codes.h"
@@ -40,9 +40,10 @@ struct Matrix {
   int64_t expert_stride;  // bytes; 0 where there is one matrix
 };
 
-// Where the planes of one row begin.
+// Where the planes of a row begin, or those from a unit on that is number `in_block` of its block.
 struct Planes {
   k_device const uint8_t *a, *b, *c;
+  int in_block;
 };
 
 k_value int kStripeRows = 8;
@@ -54,7 +55,24 @@ k_fn Planes planes_of(k_private const Matrix& w, int64_t row) {
   const int64_t all = blocks * ((w.n_out + C::kStripe - 1) / C::kStripe * C::kStripe);
   k_device const uint8_t* second = w.data + all * C::kPlane0;
   return {w.data + before * C::kPlane0, second + before * C::kPlane1,
-          second + all * C::kPlane1 + before * C::kPlane2};
+          second + all * C::kPlane1 + before * C::kPlane2, 0};
+}
+
+// `blocks` of a row further.
+template <class C>
+k_fn Planes skip_blocks(k_private const Planes& w, int blocks) {
+  return {w.a + blocks * C::kPlane0, w.b + blocks * C::kPlane1, w.c + blocks * C::kPlane2,
+          w.in_block};
+}
+
+// n units further.
+template <class C>
+k_fn Planes skip_units(k_private const Planes& w, int n) {
+  const unsigned per_block = C::kBlock / C::kUnit, u = unsigned(n);
+  const int block = int(u / per_block) * C::kStripe, in_block = int(u % per_block);
+  return {w.a + (block * C::kPlane0 + in_block * int(C::kPlane0 / per_block)),
+          w.b + (block * C::kPlane1 + in_block * C::kUnit1), w.c + block * C::kPlane2,
+          w.in_block + in_block};
 }
 
 struct Run {
@@ -112,8 +130,9 @@ k_fn void run_of(k_private const typename C::Raw& raw, int s, k_shared const typ
   }
 }
 
-// What codecs without minima have for them.
+// What codecs without minima have for them, and whose second plane has nothing for single units.
 struct NoMinima {
+  k_value int kUnit1 = 0;
   template <class Raw, int kSums>
   static k_fn_member void least(k_private const Raw&, k_private float (&)[kSums]) {}
   template <class Raw>
@@ -183,10 +202,11 @@ struct CodecQ8_0 : NoMinima {
     uint32_t d;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    const int block = (u >> 1) * kStripe;
-    load_words(w.a + block * kPlane0 + (u & 1) * 16, raw.q);
-    raw.d = load_u16(w.b + block * kPlane1);
+    const Planes at = skip_units<CodecQ8_0>(w, u);
+    load_words(at.a, raw.q);
+    raw.d = load_u16(at.b);
   }
+  static k_fn_member uint32_t touch(k_private const Raw& raw) { return raw.q[0] ^ raw.d; }
   static k_fn_member int column(int u, int) { return u * 16; }
   static k_fn_member void words(k_private const Raw& raw, int, k_shared const Table*, unsigned,
                                 k_private uint32_t (&out)[4]) {
@@ -206,6 +226,7 @@ struct CodecQ4_K {
   k_value int kUnit = 32, kRuns = 2, kSums = 2, kRun = 16, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 128, kPlane1 = 16,
               kPlane2 = 0;  // columns; bytes of a block in each
+  k_value int kUnit1 = 0;   // bytes of the second plane for a unit
   typedef NoTable Table, DotTable;
   struct Raw {
     uint32_t q[4], head[4];
@@ -213,11 +234,12 @@ struct CodecQ4_K {
   };
   // Unit 2p + h of a block: bytes 16h.. of its 32-byte piece p.
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    const int block = (u >> 3) * kStripe, of_block = u & 7;
-    load_words(w.a + block * kPlane0 + of_block * 16, raw.q);
-    load_words(w.b + block * kPlane1, raw.head);
-    raw.pair = of_block >> 1;
+    const Planes at = skip_units<CodecQ4_K>(w, u);
+    load_words(at.a, raw.q);
+    load_words(at.b, raw.head);
+    raw.pair = at.in_block % 8 >> 1;
   }
+  static k_fn_member uint32_t touch(k_private const Raw& raw) { return raw.q[0] ^ raw.head[0]; }
   static k_fn_member int column(int u, int s) {
     return u / 8 * 256 + u % 8 / 2 * 64 + s * 32 + u % 2 * 16;
   }
@@ -254,6 +276,7 @@ struct CodecQ2_K {
   k_value int kUnit = 64, kRuns = 4, kSums = 4, kRun = 16, kScaled = 1, kHasMinus = 1;
   k_value int kBlock = 256, kStripe = kStripeRows, kPlane0 = 64, kPlane1 = 16,
               kPlane2 = 4;  // columns; bytes of a block in each
+  k_value int kUnit1 = 4;   // bytes of the second plane for a unit
   typedef NoTable Table, DotTable;
   struct Raw {
     uint32_t q[4];
@@ -262,11 +285,12 @@ struct CodecQ2_K {
   };
   // Unit 2a + h of a block: bytes 16h.. of its half a.
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    const int block = (u >> 2) * kStripe, of_block = u & 3;
-    load_words(w.a + block * kPlane0 + of_block * 16, raw.q);
-    raw.s = load_u32(w.b + block * kPlane1 + of_block * 4);
-    raw.d = load_u32(w.c + block * kPlane2);
+    const Planes at = skip_units<CodecQ2_K>(w, u);
+    load_words(at.a, raw.q);
+    raw.s = load_u32(at.b);
+    raw.d = load_u32(at.c);
   }
+  static k_fn_member uint32_t touch(k_private const Raw& raw) { return raw.q[0] ^ raw.s ^ raw.d; }
   static k_fn_member int column(int u, int s) {
     return u / 4 * 256 + u % 4 / 2 * 128 + s * 32 + u % 2 * 16;
   }
@@ -300,35 +324,33 @@ struct CodecIQ2_XXS : NoMinima {
               kPlane2 = 0;  // columns; bytes of a block in each
   typedef GridTable<kTableCopies> Table;
   typedef GridTable<kGridCopies> DotTable;
-  k_value uint32_t kLevels = 0x002b1908u, kNegatives = 0x00d5e7f8u;  // 8, 25, 43
   struct Raw {
     uint32_t q[4];  // indices, signs, indices, signs
     uint32_t d;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    const int block = (u >> 2) * kStripe;
-    load_words(w.a + block * kPlane0 + (u & 3) * 16, raw.q);
-    raw.d = load_u16(w.b + block * kPlane1);
+    const Planes at = skip_units<CodecIQ2_XXS>(w, u);
+    load_words(at.a, raw.q);
+    raw.d = load_u16(at.b);
   }
+  static k_fn_member uint32_t touch(k_private const Raw& raw) { return raw.q[0] ^ raw.d; }
   static k_fn_member int column(int u, int s) { return u * 64 + s * 16; }
   template <int kCopies>
   static k_fn_member void words(k_private const Raw& raw, int s,
                                 k_shared const GridTable<kCopies>* table, unsigned copy,
                                 k_private uint32_t (&out)[4]) {
+    const uint32_t low = table->low[copy % kCopies];
     for (int t = 0; t < 2; t++) {
       const uint32_t selector = grid_selector(table, s < 2 ? raw.q[0] : raw.q[2],
                                               s < 2 ? raw.q[1] : raw.q[3], s % 2 * 2 + t, copy);
-      out[2 * t] = k_permute(kLevels, kNegatives, selector);
-      out[2 * t + 1] = k_permute(kLevels, kNegatives, selector >> 16);
+      out[2 * t] = k_permute(low, kNegatives, selector);
+      out[2 * t + 1] = k_permute(low, kNegatives, selector >> 16);
     }
   }
-  // The last bits of four bytes side by side.
-  static k_fn_member uint32_t nibble(uint32_t signs) {
-    return (signs & 0x80808080u) * 0x00204081u >> 28;
-  }
-  // A weight is level * (2 nibble + 1) / 8 * d.
+  // A weight is level * (2 s + 1) / 8 * d: 2 s + 1, from the first bits of four bytes.
+  static k_fn_member int odd(uint32_t signs) { return k_dot4(signs & 0x01010101u, 0x10080402u, 1); }
   static k_fn_member int factor(k_private const Raw& raw, int j) {
-    return int(nibble(j == 0 ? raw.q[1] : raw.q[3]) * 2u + 1u);
+    return odd(j == 0 ? raw.q[1] : raw.q[3]);
   }
   static k_fn_member float scale(k_private const Raw& raw, int) {
     return k_f16_to_f32(uint16_t(raw.d)) * 0.125f;
@@ -349,9 +371,11 @@ struct CodecMXFP4 : NoMinima {
     uint32_t e;
   };
   static k_fn_member void load(k_private const Planes& w, int u, k_private Raw& raw) {
-    load_words(w.a + u * kStripe * kPlane0, raw.q);
-    raw.e = w.b[u * kStripe];
+    const Planes at = skip_units<CodecMXFP4>(w, u);
+    load_words(at.a, raw.q);
+    raw.e = *at.b;
   }
+  static k_fn_member uint32_t touch(k_private const Raw& raw) { return raw.q[0] ^ raw.e; }
   static k_fn_member int column(int u, int s) { return u * 32 + s * 16; }
   // Twice the value of E2M1 is an integer: 0, 1, 2, 3, 4, 6, 8, 12.
   static k_fn_member void words(k_private const Raw& raw, int s, k_shared const Table*, unsigned,

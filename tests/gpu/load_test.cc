@@ -41,14 +41,14 @@ void scales_by_unit(std::byte* block) {
         out[(2 * a + h) * 4 + s] = block[(128 * a + 32 * s + 16 * h) / 16];
   std::memcpy(block, out, 16);
 }
-// The signs of IQ2_XXS and a bit of the scale in every byte of a group's second word.
+// A bit of the scale and the signs of IQ2_XXS in every byte of a group's second word.
 void signs_in_bytes(std::byte* block) {
   for (int group = 0; group < 8; group++) {
     uint32_t packed;
     std::memcpy(&packed, block + 8 * group + 4, 4);
     for (int i = 0; i < 4; i++)
       block[8 * group + 4 + i] =
-          static_cast<std::byte>((packed >> 7 * i) % 128 + (packed >> (28 + i)) % 2 * 128);
+          static_cast<std::byte>((packed >> 7 * i) % 128 * 2 + (packed >> (28 + i)) % 2);
   }
 }
 

@@ -109,6 +109,7 @@ class KernelOps : public Ops {
  private:
   bool fused_hc(const HcParams& p, const float* norm, int n, int n_mixes, const float* out,
                 float* X, float* gates, float* x);
+  void tall_product(const Product& p, int n, const float* x, bool add);
   // `halves`: x as halves where tiles are to be used, else null.
   void products(std::span<const Product> products, int n_groups, int n, const float* x,
                 const uint16_t* halves, bool add);

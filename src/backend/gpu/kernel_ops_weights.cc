@@ -65,17 +65,18 @@ constexpr bool kTallKernels = std::is_same_v<C, CodecIQ2_XXS> || std::is_same_v<
 
 bool is_tall(const Weight& w) {
   bool tall = false;
-  with_codec(w, [&]<class C>(Use<C>) { tall = kTallKernels<C> && w.n_out >= 65536; });
+  with_codec(w, [&]<class C>(Use<C>) {
+    if constexpr (kTallKernels<C>)
+      tall = w.n_out >= 65536 && w.n_in % TallVec<C, 4>::kTurnColumns == 0;
+  });
   return tall;
 }
 
 // The simds that share a row, by the matrix alone: a row's sum keeps its order whatever the other
 // products of the launch are. f takes a Band.
-template <class C, class F>
+template <class F>
 void with_band(const Weight& w, F&& f) {
   constexpr int64_t kShortRow = 1024;
-  if constexpr (kTallKernels<C>)
-    if (is_tall(w)) return f(Band<1>());
   if (w.n_in <= kShortRow)
     f(Band<2>());
   else
@@ -197,7 +198,7 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
       return false;
   }
   if (n_q8 == 0 || n_f16 == 0 || !fits_dot(*q8[0].w)) return false;
-  with_band<CodecQ8_0>(*q8[0].w, [&]<class B>(B) {
+  with_band(*q8[0].w, [&]<class B>(B) {
     Side<DotVec<B, CodecQ8_0, 1>, MatVec<CodecF16, 1>> kernel{};
     const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false);
     const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false);
@@ -206,6 +207,29 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
     queue_.run(kernel, kernel.n_a + n_b);
   });
   return true;
+}
+
+void KernelOps::tall_product(const Product& p, int n, const float* x, bool add) {
+  const auto launch = [&](auto kernel) {
+    kernel.w = matrix_of(*p.w);
+    kernel.n = n;
+    kernel.add = add;
+    kernel.x = x;
+    kernel.y = p.y;
+    const int64_t bands = kernel.bands(p.w->n_out);
+    const int n_groups = static_cast<int>(std::min<int64_t>(bands, queue_.n_multiprocessors()));
+    kernel.each = static_cast<unsigned>(bands / n_groups);
+    kernel.longer = static_cast<unsigned>(bands % n_groups);
+    queue_.run(kernel, n_groups);
+  };
+  with_codec(*p.w, [&]<class C>(Use<C>) {
+    if constexpr (kTallKernels<C>) {
+      if (n == 1)
+        launch(TallVec<C, 1>{});
+      else
+        launch(TallVec<C, 4>{});
+    }
+  });
 }
 
 void KernelOps::products(std::span<const Product> all, int n_groups, int n, const float* x,
@@ -223,6 +247,10 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
       queue_.run(kernel, tiles * groups(n, queue_.tile_tokens(few)));
     });
   }
+  if (!exact_ && n_groups == 1 && is_tall(first)) {
+    for (const Product& p : all) tall_product(p, n, x, add);
+    return;
+  }
   with_codec(first, [&]<class C>(Use<C>) {
     const auto launch = [&](auto kernel) {
       const int64_t tiles = fill(kernel, all, n_groups, n, add) * groups(n, kernel.kRows);
@@ -234,7 +262,7 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     };
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(first))
-        return with_band<C>(first, [&]<class B>(B) {
+        return with_band(first, [&]<class B>(B) {
           if (n == 1)
             launch(DotVec<B, C, 1>{});
           else
