@@ -170,6 +170,11 @@ k_fn void dot_rows(k_private const Group& g, k_shared S* sh, k_shared const Tabl
   }
 }
 
+// Where stretch i begins, of which the first `longer` have each + 1 items and the others `each`.
+k_fn int stretch_begin(unsigned i, unsigned each, unsigned longer) {
+  return int(i * each + (i < longer ? i : longer));
+}
+
 // As MatVec, with a stretch of tiles in a group: inputs are rounded once for all that see the same
 // ones.
 template <class Team, class C, int N>
@@ -226,9 +231,8 @@ struct DotVec {
     t.first += kOutputs;
     t.count -= kOutputs;
     k_unroll for (int r = 0; r < R; r++) {
-      rows[r].a += blocks * C::kPlane0;
-      rows[r].b += blocks * C::kPlane1;
-      rows[r].c += blocks * C::kPlane2;
+      const Planes at = skip_blocks<C>(rows[r], blocks);
+      rows[r] = at;
     }
   }
 
@@ -248,7 +252,7 @@ struct DotVec {
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
     const unsigned all = unsigned(list.all_tiles() * ((n + N - 1) / N)), each = all / n_stretches;
     const unsigned longer = all - each * n_stretches;  // stretches with one more
-    const int begin = int(g.group * each + (g.group < longer ? g.group : longer));
+    const int begin = stretch_begin(g.group, each, longer);
     const int end = begin + int(each) + int(g.group < longer);
     Tile t, coming;
     Planes rows[R], next[R];

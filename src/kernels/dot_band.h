@@ -123,14 +123,19 @@ k_fn k_shared float* band_part(k_shared Sh* sh, int turn, int n, int c, int simd
   return sh->part + ((turn % 2 * n + c) * kDotSimds + simd) * Team::kBandRows;
 }
 
+// The sum over the four lanes of a row, for each of them.
+k_fn float row_sum(k_private const Group& g, float x) {
+  x += g.simd_shuffle(x, g.lane ^ 1u);
+  x += g.simd_shuffle(x, g.lane ^ 2u);
+  return x;
+}
+
 // Sums of a tile's rows, for band_total. `turn` counts tiles; every thread of the group calls.
 template <int S, int R, int N, class Sh>
 k_fn void band_sum(Band<S, R>, k_private const Group& g, k_shared Sh* sh, int turn,
                    k_private float (&acc)[R][N]) {
   k_unroll for (int r = 0; r < R; r++) k_unroll for (int c = 0; c < N; c++) {
-    float sum = acc[r][c];
-    sum += g.simd_shuffle(sum, g.lane ^ 1u);
-    sum += g.simd_shuffle(sum, g.lane ^ 2u);
+    const float sum = row_sum(g, acc[r][c]);
     if (g.lane % 4 == 0)
       band_part<Band<S, R>>(sh, turn, N, c, int(g.simd))[int(g.lane) / 4 + 8 * r] = sum;
   }

@@ -252,8 +252,8 @@ struct DotDown {
     }
     band_sum(Team(), g, sh, 0, acc);
     const int in_band = int(g.lane);
-    const int64_t row = o + int(g.simd) / Team::kSimds * 16 + in_band;
-    if (is_first(Team(), g) && in_band < 16 && row < w2.n_out)
+    const int64_t row = o + int(g.simd) / Team::kSimds * Team::kBandRows + in_band;
+    if (is_first(Team(), g) && in_band < Team::kBandRows && row < w2.n_out)
       y[r * w2.n_out + row] = band_total(Team(), g, sh, 0, 1, 0, in_band);
   }
 };

@@ -20,7 +20,7 @@ struct TallVec {
   struct Team : TallBand<C, N> {
     k_value int kThreads = 512;
   };
-  k_value int kThreads = Team::kThreads, kSimds = kThreads / kSimd, kResident = 1, kRows = N;
+  k_value int kThreads = Team::kThreads, kSimds = kThreads / kSimd, kResident = 1;
   k_value int R = Team::kRows;
   k_value bool kBeginsEarly = true;
   typedef DotShared<Team, C, N> Shared;
@@ -91,9 +91,7 @@ struct TallVec {
     k_unroll for (int c = 0; c < N; c++) {
       float mine = 0;
       k_unroll for (int r = 0; r < R; r++) {
-        float sum = acc[r][c];
-        sum += g.simd_shuffle(sum, g.lane ^ 1u);
-        sum += g.simd_shuffle(sum, g.lane ^ 2u);
+        const float sum = row_sum(g, acc[r][c]);
         if (r == i) mine = sum;
       }
       if (c0 + c >= n || i >= R || row >= int(w.n_out)) continue;
@@ -103,7 +101,7 @@ struct TallVec {
   }
 
   k_call void operator()(k_private const Group& g, k_shared Shared* sh) k_const {
-    const int begin = int(g.group * each + (g.group < longer ? g.group : longer));
+    const int begin = stretch_begin(g.group, each, longer);
     const int end = begin + int(each) + int(g.group < longer), mine = begin + int(g.simd);
     const int n_in = int(w.n_in), kColumns = Shared::kColumns;
     Planes rows[R];

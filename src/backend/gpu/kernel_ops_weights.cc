@@ -72,12 +72,12 @@ bool is_tall(const Weight& w) {
   return tall;
 }
 
-// The simds that share a row, by the matrix alone: a row's sum keeps its order whatever the other
+// The simds that share a row, by its length alone: a row's sum keeps its order whatever the other
 // products of the launch are. f takes a Band.
 template <class F>
-void with_band(const Weight& w, F&& f) {
+void with_band(int64_t n_in, F&& f) {
   constexpr int64_t kShortRow = 1024;
-  if (w.n_in <= kShortRow)
+  if (n_in <= kShortRow)
     f(Band<2>());
   else
     f(Band<8>());
@@ -198,7 +198,7 @@ bool KernelOps::side_by_side(std::span<const Product> all, const float* x) {
       return false;
   }
   if (n_q8 == 0 || n_f16 == 0 || !fits_dot(*q8[0].w)) return false;
-  with_band(*q8[0].w, [&]<class B>(B) {
+  with_band(q8[0].w->n_in, [&]<class B>(B) {
     Side<DotVec<B, CodecQ8_0, 1>, MatVec<CodecF16, 1>> kernel{};
     const int64_t tiles = fill(kernel.a, std::span(q8).first(n_q8), 1, 1, false);
     const int64_t n_b = fill(kernel.b, std::span(f16).first(n_f16), 1, 1, false);
@@ -262,7 +262,7 @@ void KernelOps::products(std::span<const Product> all, int n_groups, int n, cons
     };
     if constexpr (kDots<C>)
       if (!exact_ && fits_dot(first))
-        return with_band(first, [&]<class B>(B) {
+        return with_band(first.n_in, [&]<class B>(B) {
           if (n == 1)
             launch(DotVec<B, C, 1>{});
           else
